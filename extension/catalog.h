@@ -1,0 +1,167 @@
+/*
+ * catalog.h
+ *		The extension's own tables as structs: nothing else reads or writes those tables.
+ *
+ * All structs and what they point to live in the memory context that was current at the call.
+ * Functions that write run with the rights of the extension's owner, whoever calls; who may do
+ * what is decided before, in the SQL functions.  All of them need a transaction.
+ */
+#ifndef CLICKSTREAM_CATALOG_H
+#define CLICKSTREAM_CATALOG_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
+#include "utils/jsonb.h"
+
+/* a row of clickstream.sources */
+typedef struct Source
+{
+	int32		id;
+	char	   *name;
+	Oid			owner;
+	char	   *server;
+	char	   *topic;
+	Oid			target;
+	Jsonb	   *columns;
+	Interval   *partition_interval; /* NULL: makes no partitions */
+	Interval   *retention;		/* NULL: keeps for ever */
+	char	   *start_at;
+	int32		workers;
+	Interval   *max_future;
+	int32		max_batch_rows;
+	Interval   *max_batch_wait;
+	int32	   *partitions;		/* NULL: all of the topic */
+	int			n_partitions;
+	bool		enabled;
+	char	   *paused_because; /* or NULL */
+	uint64		system_identifier;
+	Oid			database;
+} Source;
+
+/* a row of clickstream.offsets */
+typedef struct SourceOffset
+{
+	char	   *topic;
+	int32		partition;
+	int64		start_offset;
+	int64		next_offset;
+	int64		messages;
+	int64		rows;
+	int64		dead_letters;
+	int64		skipped;
+	TimestampTz last_timestamp; /* of the last record; 0 when there is none yet */
+	int64		last_hash;
+	bool		changed;		/* set by whoever changes it; cleared by the save */
+} SourceOffset;
+
+/* a row of clickstream.dead_letters, before it has an id */
+typedef struct DeadLetter
+{
+	const char *topic;
+	int32		partition;
+	int64		offset;
+	TimestampTz timestamp;		/* 0 for none */
+	const char *key;			/* NULL for none */
+	size_t		key_length;
+	const char *value;			/* NULL for none */
+	size_t		value_length;
+	Jsonb	   *headers;		/* or NULL */
+	int			sqlstate;		/* as ErrorData.sqlerrcode */
+	const char *error;
+} DeadLetter;
+
+/* a row of clickstream.rollups */
+typedef struct Rollup
+{
+	int32		id;
+	Oid			rollup;			/* the table */
+	Oid			target;
+	Oid			definition;		/* the view */
+	Oid			owner;
+	char	   *query;
+	List	   *keys;			/* of char *: output columns that are the group */
+	Jsonb	   *settings;
+	Interval   *retention;
+	bool		complete;
+} Rollup;
+
+/* a row of clickstream.sinks */
+typedef struct Sink
+{
+	int32		id;
+	char	   *name;
+	Oid			owner;
+	char	   *server;
+	Oid			relation;
+	char	   *index;
+	List	   *id_columns;		/* of char * */
+	Jsonb	   *columns;
+	int32		bulk_bytes;
+	Interval   *bulk_wait;
+	char	   *slot;
+	char	   *publication;
+	char	   *phase;
+	char	   *physical_index; /* or NULL */
+	XLogRecPtr	consistent_point;	/* Invalid before there is a slot */
+	bool		enabled;
+	char	   *paused_because; /* or NULL */
+	uint64		system_identifier;
+	Oid			database;
+} Sink;
+
+/*
+ * A source, rollup or sink is locked by its id while something is decided about it: a worker holds
+ * ShareLock on its own for the length of each batch's transaction and reads the row after taking
+ * it; pause, alter, seek and drop take ExclusiveLock.  So these calls return when the batch under
+ * way has ended, and none begins before they commit.
+ */
+typedef enum CatalogKind
+{
+	CATALOG_SOURCE,
+	CATALOG_ROLLUP,
+	CATALOG_SINK
+} CatalogKind;
+
+extern PGDLLEXPORT bool catalog_extension_exists(void);
+extern PGDLLEXPORT void catalog_lock(CatalogKind kind, int32 id, LOCKMODE mode);
+extern PGDLLEXPORT bool catalog_lock_if_free(CatalogKind kind, int32 id, LOCKMODE mode);
+
+extern PGDLLEXPORT Source *catalog_source_by_name(const char *name); /* NULL if there is none */
+extern PGDLLEXPORT Source *catalog_source_by_id(int32 id);
+extern PGDLLEXPORT List *catalog_sources(void); /* all, ordered by id */
+extern PGDLLEXPORT List *catalog_sources_of_target(Oid target);
+extern PGDLLEXPORT int32 catalog_source_insert(const Source *source); /* returns its id */
+extern PGDLLEXPORT void catalog_source_update(const Source *source);
+extern PGDLLEXPORT void catalog_source_delete(int32 id);
+
+extern PGDLLEXPORT List *catalog_offsets(const char *source); /* of SourceOffset * */
+extern PGDLLEXPORT void catalog_offsets_save(const char *source, List *offsets); /* the changed ones: update, or insert where new */
+extern PGDLLEXPORT void catalog_offsets_delete(const char *source);
+extern PGDLLEXPORT void catalog_gap_insert(const char *source, const char *topic, int32 partition,
+										   int64 from_offset, int64 to_offset);
+extern PGDLLEXPORT void catalog_dead_letters_insert(const char *source, const DeadLetter *letters, int n);
+
+extern PGDLLEXPORT Rollup *catalog_rollup_by_relation(Oid rollup); /* NULL if there is none */
+extern PGDLLEXPORT List *catalog_rollups_of_target(Oid target); /* ordered by id */
+extern PGDLLEXPORT int32 catalog_rollup_insert(const Rollup *rollup);
+extern PGDLLEXPORT void catalog_rollup_update(const Rollup *rollup);
+extern PGDLLEXPORT void catalog_rollup_delete(int32 id);
+
+extern PGDLLEXPORT Sink *catalog_sink_by_name(const char *name);
+extern PGDLLEXPORT Sink *catalog_sink_by_id(int32 id);
+extern PGDLLEXPORT List *catalog_sinks(void);
+extern PGDLLEXPORT int32 catalog_sink_insert(const Sink *sink);
+extern PGDLLEXPORT void catalog_sink_update(const Sink *sink);
+extern PGDLLEXPORT void catalog_sink_delete(int32 id);
+extern PGDLLEXPORT void catalog_sink_dead_letter_put(const char *sink, const char *document_id,
+													 int64 version, const char *document, int status,
+													 const char *type, const char *reason);
+
+/* the cluster and database we are in, as kept with each source and sink */
+extern PGDLLEXPORT bool catalog_is_here(uint64 system_identifier, Oid database);
+
+#endif							/* CLICKSTREAM_CATALOG_H */

@@ -1,0 +1,31 @@
+/*
+ * connection.h
+ *		Servers and user mappings of the two foreign data wrappers: options checked, secrets read.
+ */
+#ifndef CLICKSTREAM_CONNECTION_H
+#define CLICKSTREAM_CONNECTION_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+typedef enum ConnectionKind
+{
+	CONNECTION_KAFKA,
+	CONNECTION_ELASTICSEARCH
+} ConnectionKind;
+
+/*
+ * The server of that name and kind; an error with a hint when there is none, when it is of another
+ * wrapper, or when the role may not use it.
+ */
+extern PGDLLEXPORT Oid connection_server(const char *name, ConnectionKind kind, Oid role);
+
+/*
+ * All options of a connection as the role sees it: the server's, then those of the role's user
+ * mapping (or PUBLIC's).  A list of DefElem with String arguments, checked once more against the
+ * allow-list.  Holds secrets: never log it.
+ */
+extern PGDLLEXPORT List *connection_options(const char *server, ConnectionKind kind, Oid role);
+
+#endif							/* CLICKSTREAM_CONNECTION_H */
