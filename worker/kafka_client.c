@@ -1,0 +1,148 @@
+/*
+ * kafka_client.c
+ *		Opens librdkafka with a connection's options, and keeps the last error it reports.
+ *
+ * Owns the handle.  Its threads are made with all signals blocked and never touch PostgreSQL: what
+ * they have to say waits in a queue that the worker itself drains.  Must never put an option's
+ * value into a message.  Called by everything in the worker that speaks to Kafka.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "nodes/parsenodes.h"
+#include "nodes/value.h"
+
+#include "kafka_client.h"
+
+/* what the extension decides; connection.c refuses these as options where they would change meaning */
+static const char *const settled[] = {
+	"enable.auto.commit", "false",
+	"enable.auto.offset.store", "false",
+	"allow.auto.create.topics", "false",
+	"isolation.level", "read_committed",
+	"auto.offset.reset", "error",
+	"log.queue", "true",
+	NULL
+};
+
+static bool
+set_option(KafkaClient *client, rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+	/* librdkafka's own text could repeat the value, and the value could be a secret */
+	switch (rd_kafka_conf_set(conf, name, value, NULL, 0))
+	{
+		case RD_KAFKA_CONF_OK:
+			return true;
+		case RD_KAFKA_CONF_UNKNOWN:
+			snprintf(client->reason, sizeof(client->reason), "librdkafka does not know the option \"%s\"", name);
+			return false;
+		default:
+			snprintf(client->reason, sizeof(client->reason), "librdkafka refuses the value of the option \"%s\"", name);
+			return false;
+	}
+}
+
+static bool
+set_pairs(KafkaClient *client, rd_kafka_conf_t *conf, const char *const *pairs)
+{
+	for (; pairs != NULL && *pairs != NULL; pairs += 2)
+		if (!set_option(client, conf, pairs[0], pairs[1]))
+			return false;
+	return true;
+}
+
+static bool
+set_options(KafkaClient *client, rd_kafka_conf_t *conf, List *options)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (!set_option(client, conf, option->defname, strVal(option->arg)))
+			return false;
+	}
+	return true;
+}
+
+bool
+kafka_client_open(KafkaClient *client, List *options, const char *const *extra)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	sigset_t	all,
+				before;
+
+	memset(client, 0, sizeof(*client));
+	if (!set_option(client, conf, "client.id", "clickstream") ||
+		!set_options(client, conf, options) ||
+		!set_pairs(client, conf, settled) ||
+		!set_pairs(client, conf, extra))
+	{
+		rd_kafka_conf_destroy(conf);
+		return false;
+	}
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	client->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, client->reason, sizeof(client->reason));
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (client->rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		return false;
+	}
+	client->events = rd_kafka_queue_get_main(client->rk);
+	rd_kafka_set_log_queue(client->rk, client->events);
+	return true;
+}
+
+/* errors say it best; a log line serves where no error follows it */
+static void
+take_event(KafkaClient *client, rd_kafka_event_t *event)
+{
+	const char *facility,
+			   *text;
+	int			level;
+
+	switch (rd_kafka_event_type(event))
+	{
+		case RD_KAFKA_EVENT_ERROR:
+			if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+				strlcpy(client->reason, rd_kafka_event_error_string(event), sizeof(client->reason));
+			break;
+		case RD_KAFKA_EVENT_LOG:
+			if (client->reason[0] == '\0' &&
+				rd_kafka_event_log(event, &facility, &text, &level) == 0 && level <= 4)
+				strlcpy(client->reason, text, sizeof(client->reason));
+			break;
+		default:
+			break;
+	}
+}
+
+const char *
+kafka_client_reason(KafkaClient *client, const char *otherwise)
+{
+	rd_kafka_event_t *event;
+
+	while (client->events != NULL && (event = rd_kafka_queue_poll(client->events, 0)) != NULL)
+	{
+		take_event(client, event);
+		rd_kafka_event_destroy(event);
+	}
+	return client->reason[0] != '\0' ? client->reason : otherwise;
+}
+
+void
+kafka_client_close(KafkaClient *client)
+{
+	if (client->events != NULL)
+		rd_kafka_queue_destroy(client->events);
+	client->events = NULL;
+	if (client->rk != NULL)
+		rd_kafka_destroy(client->rk);
+	client->rk = NULL;
+}

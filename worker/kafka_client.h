@@ -1,0 +1,36 @@
+/*
+ * kafka_client.h
+ *		A librdkafka handle made of a connection's options, and the last thing that went wrong with it.
+ */
+#ifndef CLICKSTREAM_KAFKA_CLIENT_H
+#define CLICKSTREAM_KAFKA_CLIENT_H
+
+#include "postgres.h"
+
+#include <librdkafka/rdkafka.h>
+
+#include "nodes/pg_list.h"
+
+#define KAFKA_REASON_LENGTH 512
+
+typedef struct KafkaClient
+{
+	rd_kafka_t *rk;				/* NULL while closed */
+	rd_kafka_queue_t *events;	/* logs and errors, drained by kafka_client_reason */
+	char		reason[KAFKA_REASON_LENGTH];	/* of the last error, empty for none */
+} KafkaClient;
+
+/*
+ * Opens a consumer that belongs to no group: the connection's options, what the extension sets
+ * itself, then `extra` (name, value, …, NULL).  All signals are blocked in librdkafka's threads.
+ * False when librdkafka will not have the options: client->reason says why.
+ */
+extern bool kafka_client_open(KafkaClient *client, List *options, const char *const *extra);
+
+/* takes in what librdkafka reported since, and returns the last error, or `otherwise` when there was none */
+extern const char *kafka_client_reason(KafkaClient *client, const char *otherwise);
+
+/* safe to call twice, and on one that was never opened */
+extern void kafka_client_close(KafkaClient *client);
+
+#endif							/* CLICKSTREAM_KAFKA_CLIENT_H */
