@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
@@ -127,6 +128,9 @@ answer_or_error(const InquiryHeader *header, const Inquiry *inquiry, StringInfo 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
+		if (IsTransactionState())
+			AbortCurrentTransaction();
+		MemoryContextSwitchTo(context);
 		reply_with_error(reply, error);
 	}
 	PG_END_TRY();

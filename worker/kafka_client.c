@@ -99,6 +99,18 @@ kafka_client_open(KafkaClient *client, List *options, const char *const *extra)
 	return true;
 }
 
+/* without librdkafka's own book-keeping: " (after 0ms in state CONNECT, 1 identical error(s) suppressed)" */
+static void
+keep_reason(KafkaClient *client, const char *text)
+{
+	char	   *tail;
+
+	strlcpy(client->reason, text, sizeof(client->reason));
+	tail = strstr(client->reason, " (after ");
+	if (tail != NULL)
+		*tail = '\0';
+}
+
 /* errors say it best; a log line serves where no error follows it */
 static void
 take_event(KafkaClient *client, rd_kafka_event_t *event)
@@ -111,12 +123,12 @@ take_event(KafkaClient *client, rd_kafka_event_t *event)
 	{
 		case RD_KAFKA_EVENT_ERROR:
 			if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-				strlcpy(client->reason, rd_kafka_event_error_string(event), sizeof(client->reason));
+				keep_reason(client, rd_kafka_event_error_string(event));
 			break;
 		case RD_KAFKA_EVENT_LOG:
 			if (client->reason[0] == '\0' &&
 				rd_kafka_event_log(event, &facility, &text, &level) == 0 && level <= 4)
-				strlcpy(client->reason, text, sizeof(client->reason));
+				keep_reason(client, text);
 			break;
 		default:
 			break;
