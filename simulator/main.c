@@ -68,7 +68,7 @@ is_over(const struct run *run)
 	const struct options *options = run->options;
 
 	return stop_requests > 0 ||
-		(options->count > 0 && run->made >= options->count) ||
+		run->made >= options->count ||
 		(options->seconds > 0 && seconds_now() - run->started >= options->seconds);
 }
 
@@ -86,7 +86,7 @@ events_due(const struct run *run)
 		if (by_now < run->made + due)
 			due = by_now > run->made ? by_now - run->made : 0;
 	}
-	if (options->count > 0 && due > options->count - run->made)
+	if (due > options->count - run->made)
 		due = options->count - run->made;
 	return due;
 }

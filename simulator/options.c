@@ -36,7 +36,7 @@ static const char help_text[] =
 "\n"
 "How much:\n"
 "  -r, --rate N                events a second; 0: as fast as possible (0)\n"
-"  -n, --count N               stop after N events\n"
+"  -n, --count N               stop after N events; 0 only makes the topic\n"
 "  -s, --seconds S             stop after S seconds\n"
 "                              without count and seconds: until SIGINT or SIGTERM\n"
 "\n"
@@ -203,7 +203,7 @@ take_option(struct options *options, int code, char *text, bool *seeded, const c
 			options->rate = parse_number("rate", text, 0, 100000000);
 			break;
 		case 'n':
-			options->count = parse_number("count", text, 1, UINT64_C(1000000000000));
+			options->count = parse_number("count", text, 0, UINT64_C(1000000000000));
 			break;
 		case 's':
 			options->seconds = parse_real("seconds", text, 1e9);
@@ -255,7 +255,7 @@ take_option(struct options *options, int code, char *text, bool *seeded, const c
 	}
 }
 
-/* what no run within a day's event time of the year 9999 or 1970 needs to think about again */
+/* what one option alone cannot tell */
 static void
 check_together(const struct options *options)
 {
@@ -267,7 +267,8 @@ check_together(const struct options *options)
 			   "more than 1", shares);
 	if (options->start < options->late_by)
 		refuse("--late-by reaches back before 1970");
-	if (options->count / options->event_rate + (uint64_t) options->start > (uint64_t) LAST_SECOND)
+	if (options->count != NO_LIMIT &&
+		options->count / options->event_rate + (uint64_t) options->start > (uint64_t) LAST_SECOND)
 		refuse("--count and --event-rate reach beyond the year 9999");
 	if (options->topic[0] == '\0' || strlen(options->topic) > 249)
 		refuse("--topic must be 1 to 249 characters long");
@@ -293,6 +294,7 @@ options_parse(struct options *options, int argc, char **argv)
 		.bootstrap = "localhost:9092",
 		.topic = "clicks",
 		.compression = "lz4",
+		.count = NO_LIMIT,
 		.users = 100000,
 		.pages = 2000,
 		.late_by = 3600,

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define MAX_PROPERTIES 32
+#define NO_LIMIT UINT64_MAX
 
 struct options
 {
@@ -17,7 +18,7 @@ struct options
 	size_t		nproperties;
 
 	uint64_t	rate;			/* events a second; 0: as fast as possible */
-	uint64_t	count;			/* 0: no limit */
+	uint64_t	count;			/* NO_LIMIT, or stop after so many */
 	double		seconds;		/* 0: no limit */
 
 	uint64_t	seed;

@@ -1,0 +1,16 @@
+-- Takes the clickstream application away, in the opposite order of clickstream.sql: sinks, rollups, sources,
+-- connections, tables. All rows are lost; the Elasticsearch indexes and the Kafka topic stay. The extension stays
+-- too. May be run again.
+--   psql -v ON_ERROR_STOP=1 -f drop.sql
+
+SELECT clickstream.drop_sink(sink) FROM clickstream.sinks WHERE sink IN ('clicks_search', 'views_search');
+
+SELECT clickstream.drop_rollup(name) FROM (VALUES ('page_views_1m'), ('events_1m')) AS rollups (name)
+WHERE EXISTS (SELECT FROM clickstream.rollups WHERE rollup = to_regclass(name));
+
+SELECT clickstream.drop_source(source) FROM clickstream.sources WHERE source = 'clicks';
+
+DROP SERVER IF EXISTS search;
+DROP SERVER IF EXISTS kafka;
+
+DROP TABLE IF EXISTS clicks;
