@@ -5,7 +5,7 @@ export PG_CONFIG
 
 PARTS = extension worker
 
-.PHONY: all install uninstall clean installcheck deps demo check private-install $(PARTS) simulator
+.PHONY: all install uninstall clean installcheck deps demo check $(PARTS) simulator
 
 all: $(PARTS) simulator
 
@@ -25,17 +25,15 @@ clean:
 deps:
 	deploy/deps/install.sh
 
-# Both run against a private copy of PostgreSQL, so that neither needs root nor touches the system's; as root
+# Both install into a private copy of PostgreSQL, so that neither needs root nor touches the system's; as root
 # they step down to an ordinary user.
-check: private-install
-	deploy/local/unprivileged test/run
+demo: deps
+	deploy/demo/demo
 
-demo: private-install
-	deploy/local/unprivileged deploy/demo/demo
-
-private-install: deps
+check: deps
 	$(MAKE) all
 	$(MAKE) install PG_CONFIG="$$(deploy/local/postgres prepare)"
+	deploy/local/unprivileged test/run
 
 # What is installed where PG_CONFIG points, tried from a copy of it.
 installcheck:

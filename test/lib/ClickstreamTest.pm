@@ -164,7 +164,7 @@ sub simulate
     my ($topic, @arguments) = @_;
     my ($out, $error) = ('', '');
     IPC::Run::run(
-        [ "$top/simulator/clickstream_simulator", '--brokers', $ENV{KAFKA}, '--topic', $topic, '--json', '--quiet', @arguments ],
+        [ "$top/simulator/clickstream_simulator", '--bootstrap', $ENV{KAFKA}, '--topic', $topic, '--json', '--quiet', @arguments ],
         '<', \undef, '>', \$out, '2>', \$error)
       or die "simulator: $error";
     return $json->decode($out);
