@@ -31,8 +31,8 @@ demo: deps
 	deploy/demo/demo
 
 check: deps
-	$(MAKE) all
-	$(MAKE) install PG_CONFIG="$$(deploy/local/postgres prepare)"
+	$(MAKE) -s all
+	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
 	deploy/local/unprivileged test/run
 
 # What is installed where PG_CONFIG points, tried from a copy of it.
