@@ -24,13 +24,13 @@ mkdir -p "$local_dir/bin"
 say() { echo "$(basename "$0"): $*" >&2; }
 fail() { say "$@"; exit 1; }
 
-# The two small programs beside the scripts, built when they are first called.
+# The small programs beside the scripts, built when they are first called: tool NAME [compiler's argument].
 tool() {
-    local name=$1 libraries=${2:-}
+    local name=$1 more=${2:-}
     local built=$local_dir/bin/$name
     if [ ! "$built" -nt "$here/$name.c" ]; then
         # shellcheck disable=SC2086
-        ${CC:-cc} -std=gnu11 -O1 -Wall -Wextra -o "$built.$$" "$here/$name.c" $libraries
+        ${CC:-cc} -std=gnu11 -O1 -Wall -Wextra -o "$built.$$" "$here/$name.c" $more
         mv "$built.$$" "$built"
     fi
     echo "$built"
