@@ -14,4 +14,13 @@
 #error "clickstream needs PostgreSQL 15 or newer"
 #endif
 
+/* wait events of an extension have names of their own since 17 */
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#define compat_wait_event(name) WaitEventExtensionNew(name)
+#else
+#include "utils/wait_event.h"
+#define compat_wait_event(name) ((void) (name), PG_WAIT_EXTENSION)
+#endif
+
 #endif							/* CLICKSTREAM_COMPAT_H */

@@ -40,17 +40,24 @@ typedef struct WorkerSlot
 {
 	slock_t		mutex;			/* guards all that follows */
 
-	/* written by the launcher */
+	/* written by the launcher and its scouts; stand still while a worker runs, but for those below */
 	WorkerKind	kind;
 	Oid			database;
 	int32		object_id;		/* of the source or sink */
+	char		name[NAMEDATALEN];	/* of the source or sink, cut, for ps */
 	int32		worker_no;		/* 0 .. n_workers - 1 */
 	int32		n_workers;
 	Oid			owner;
 
+	/* what the last look at the catalog asked for; the launcher ends a worker that differs */
+	bool		wanted;
+	int32		next_n_workers;
+	Oid			next_owner;
+
 	/* written by the worker */
 	pid_t		pid;			/* 0 while none runs */
 	Latch	   *latch;			/* to wake it; NULL while none runs */
+	bool		left_on_purpose;	/* it ended to be started again as the catalog then says */
 	WorkerState state;
 	char		detail[WORKER_TEXT_LENGTH];
 	char		last_error[WORKER_TEXT_LENGTH];
@@ -76,17 +83,28 @@ typedef struct WorkerSlot
 
 /* settings */
 extern PGDLLEXPORT int clickstream_max_workers;
+extern PGDLLEXPORT bool clickstream_enabled;
 
-/* in the postmaster, from _PG_init */
+/* from the hooks that ask for and fill shared memory */
 extern Size worker_slots_size(void);
 extern void worker_slots_init(void);
 
-/* for all: the array, and its length (clickstream.max_workers); a slot is read under its mutex */
+/*
+ * For all: the array, and its length (more than clickstream.max_workers, so that a worker that
+ * waits for its turn can be seen waiting).  A slot is read under its mutex.  Throws when the
+ * library is not preloaded.
+ */
 extern PGDLLEXPORT WorkerSlot *worker_slots(int *count);
 
-/* for SQL functions: the running workers of an object in this database (0 when none) */
+/* for SQL functions: the slots of an object in this database, running or not (0 when none) */
 extern PGDLLEXPORT int worker_slots_of(WorkerKind kind, int32 object_id, WorkerSlot **slots, int max);
 extern PGDLLEXPORT void worker_wake(WorkerSlot *slot);
+
+/* for the launcher and its scouts: the slot of this worker, a new one if there was none; NULL when all are in use */
+extern WorkerSlot *worker_slot_claim(WorkerKind kind, Oid database, int32 object_id,
+									 int32 worker_no);
+extern void worker_slot_free(WorkerSlot *slot);
+extern void worker_set_detail(WorkerSlot *slot, const char *detail);
 
 /* for the worker itself */
 extern PGDLLEXPORT void worker_set_state(WorkerSlot *slot, WorkerState state, const char *detail); /* detail may be NULL */

@@ -1,11 +1,203 @@
 /*
  * worker.c
  *		What every source and sink worker does first and last.
+ *
+ * Owns the process: its connection, its identity, its transactions, its pauses.  Knows nothing of
+ * Kafka or Elasticsearch.  Called by source_main.c and sink_main.c.
+ *
+ * A role without LOGIN cannot be connected as (before PostgreSQL 17), and such owners are common.
+ * So a worker connects as nobody in particular and becomes the owner inside each transaction, with
+ * SECURITY_LOCAL_USERID_CHANGE, under which no trigger of the owner can SET ROLE its way out.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "common/pg_prng.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
 
+#include "background.h"
+#include "compat.h"
+#include "launcher.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
+
+#define PAUSE_FIRST_MS 100
+#define PAUSE_LONGEST_MS 15000
+
+/* ---------------------------------------------------------------- first and last */
+
+static void
+leave_slot(int code, Datum arg)
+{
+	WorkerSlot *slot = (WorkerSlot *) DatumGetPointer(arg);
+
+	SpinLockAcquire(&slot->mutex);
+	slot->pid = 0;
+	slot->latch = NULL;
+	slot->lag = -1;
+	SpinLockRelease(&slot->mutex);
+	ConditionVariableBroadcast(&slot->changed);
+	launcher_notice();
+}
+
+/* another worker may have it: one whose launcher died, so that the next one knew nothing of it */
+static bool
+take_slot(WorkerSlot *slot)
+{
+	bool		taken;
+
+	SpinLockAcquire(&slot->mutex);
+	taken = slot->kind != WORKER_NONE && slot->wanted && slot->pid == 0;
+	if (taken)
+	{
+		slot->pid = MyProcPid;
+		slot->latch = MyLatch;
+		slot->left_on_purpose = false;
+		slot->lag = -1;
+		if (slot->state == WORKER_STARTING)
+			slot->detail[0] = '\0';
+	}
+	SpinLockRelease(&slot->mutex);
+	return taken;
+}
+
+WorkerSlot *
+worker_attach(Datum main_arg)
+{
+	int			count;
+	WorkerSlot *slots = worker_slots(&count);
+	int			index = DatumGetInt32(main_arg);
+	WorkerSlot *slot;
+
+	background_handle_signals();
+	if (index < 0 || index >= count)
+		elog(ERROR, "there is no worker slot %d", index);
+	slot = &slots[index];
+	if (!take_slot(slot))
+		proc_exit(0);
+	before_shmem_exit(leave_slot, PointerGetDatum(slot));
+
+	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+	background_pin_settings();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return slot;
+}
+
+/* ---------------------------------------------------------------- transactions */
+
+static bool
+role_exists(Oid role)
+{
+	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
+}
+
+void
+worker_begin(WorkerSlot *slot)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (!role_exists(slot->owner))
+	{
+		worker_set_state(slot, WORKER_STOPPED, "its owner has been dropped");
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the owner of %s \"%s\" has been dropped",
+						slot->kind == WORKER_SOURCE ? "source" : "sink", slot->name),
+				 errdetail("The role with OID %u does not exist.", slot->owner),
+				 errhint("Drop it and create it again as a role that owns the table.")));
+	}
+	SetUserIdAndSecContext(slot->owner, SECURITY_LOCAL_USERID_CHANGE);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, NULL);
+}
+
+/* back to nobody in particular: what runs outside a transaction is not the owner's */
+static void
+become_nobody(void)
+{
+	SetUserIdAndSecContext(GetSessionUserId(), 0);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Deferred triggers still run as the owner. */
+void
+worker_commit(void)
+{
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	CommitTransactionCommand();
+	become_nobody();
+	(void) pgstat_report_stat(false);
+}
+
+void
+worker_rollback(void)
+{
+	AbortCurrentTransaction();
+	become_nobody();
+	(void) pgstat_report_stat(false);
+}
+
+/* ---------------------------------------------------------------- between transactions */
+
+bool
+worker_should_stop(void)
+{
+	if (ShutdownRequestPending)
+		return true;
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	return ShutdownRequestPending;
+}
+
+void
+worker_sleep(int ms, const char *wait_event)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+					 compat_wait_event(wait_event));
+	ResetLatch(MyLatch);
+}
+
+void
+worker_pause(int attempt, const char *wait_event)
+{
+	double		ms = Min((double) PAUSE_FIRST_MS * (1 << Min(Max(attempt, 0), 10)),
+						 PAUSE_LONGEST_MS);
+
+	ms *= 0.75 + 0.5 * pg_prng_double(&pg_global_prng_state);
+	worker_sleep((int) ms, wait_event);
+}
+
+bool
+sqlstate_is_surroundings(int sqlerrcode)
+{
+	static const char *const classes[] = {
+		"08", "25", "40", "42", "53", "55", "57", "58", "XX"
+	};
+	const char *text = unpack_sql_state(sqlerrcode);
+	int			i;
+
+	for (i = 0; i < lengthof(classes); i++)
+		if (strncmp(text, classes[i], 2) == 0)
+			return true;
+	return false;
+}

@@ -11,25 +11,35 @@
 
 /*
  * Called first in a worker's main function with its bgw_main_arg (the index of its slot): signals,
- * connection to the slot's database, the owner's identity (SetUserIdAndSecContext in each
- * transaction, see worker_begin), all settings that change meaning pinned (TimeZone UTC, DateStyle
- * ISO, IntervalStyle, extra_float_digits, bytea_output, time-outs, session_replication_role,
- * row_security, search_path), slot filled in, exit callback registered.
+ * connection to the slot's database, all settings that change meaning pinned (background.c), slot
+ * filled in, exit callback registered.  Ends the process when the slot is not this worker's to have.
+ * The slot's n_workers, worker_no and owner stand still while the worker lives: compare n_workers
+ * with the row in each transaction, and leave (launcher_wake_now, proc_exit) when it differs.
  */
 extern WorkerSlot *worker_attach(Datum main_arg);
 
-/* a transaction as the owner, with snapshot pushed; worker_commit ends it and reports idle */
+/*
+ * A transaction as the owner, with snapshot pushed; worker_commit ends it and reports idle.  A
+ * caught error needs worker_rollback before anything else.  Throws, with state STOPPED, when the
+ * owner has been dropped.
+ */
 extern void worker_begin(WorkerSlot *slot);
 extern void worker_commit(void);
 extern void worker_rollback(void);
 
-/* true once the postmaster or an operator wants it to end; also handles SIGHUP and barriers */
+/*
+ * True once the postmaster or an operator wants it to end; also handles SIGHUP and barriers.  Ask
+ * outside a transaction; inside, CHECK_FOR_INTERRUPTS ends the process with a FATAL error.
+ */
 extern bool worker_should_stop(void);
 
 /* what kind of fault an SQLSTATE is: the record's own, or the surroundings' (08 25 40 42 53 55 57 58 XX) */
 extern bool sqlstate_is_surroundings(int sqlerrcode);
 
-/* sleeps on the latch for at most ms under the named wait event; growing, jittered pauses for retries */
+/* sleeps until the latch is set, at most ms, under the named wait event; clears the latch */
+extern void worker_sleep(int ms, const char *wait_event);
+
+/* the pause before a next try: from 0.1 s at attempt 0, doubled, jittered, to 15 s; the latch ends it early */
 extern void worker_pause(int attempt, const char *wait_event);
 
 #endif							/* CLICKSTREAM_WORKER_H */
