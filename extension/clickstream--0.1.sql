@@ -301,7 +301,7 @@ COMMENT ON FUNCTION worker_stats IS 'the workers of this database as shared memo
 CREATE VIEW stat_sources WITH (security_invoker = true) AS
 SELECT s.source,
        CASE WHEN NOT s.enabled THEN 'paused' ELSE coalesce(w.state, 'starting') END AS state,
-       w.detail,
+       coalesce(s.paused_because, w.detail) AS detail,
        coalesce(o.messages, 0) AS messages, coalesce(o.rows, 0) AS rows,
        coalesce(o.dead_letters, 0) AS dead_letters, coalesce(o.skipped, 0) AS skipped,
        coalesce(w.batches, 0) AS batches, w.lag, w.last_commit_at, w.last_error, w.last_error_at,
@@ -329,7 +329,7 @@ COMMENT ON VIEW stat_rollups IS 'each rollup and whether it is complete';
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 SELECT s.sink,
        CASE WHEN s.phase = 'diverged' THEN 'diverged' WHEN NOT s.enabled THEN 'paused' ELSE coalesce(w.state, 'starting') END AS state,
-       w.detail,
+       coalesce(s.paused_because, w.detail) AS detail,
        coalesce(w.documents, 0) AS documents, coalesce(w.deletes, 0) AS deletes,
        coalesce(w.failures, 0) AS failures, coalesce(w.retries, 0) AS retries,
        CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_lsn() - r.confirmed_flush_lsn)::bigint END AS lag_bytes,

@@ -540,6 +540,7 @@ typedef struct SlotView
 	bool		left_on_purpose;
 	pid_t		pid;
 	WorkerState state;
+	TimestampTz last_error_at;
 	char		name[NAMEDATALEN];
 } SlotView;
 
@@ -557,6 +558,7 @@ view_slot(WorkerSlot *slot)
 	view.left_on_purpose = slot->left_on_purpose;
 	view.pid = slot->pid;
 	view.state = slot->state;
+	view.last_error_at = slot->last_error_at;
 	memcpy(view.name, slot->name, NAMEDATALEN);
 	SpinLockRelease(&slot->mutex);
 	return view;
@@ -621,6 +623,8 @@ worker_ended(Launcher *launcher, WorkerSlot *slot, Tenant *tenant, const SlotVie
 		tenant->failures = 0;
 	tenant->failures++;
 	tenant->start_at = after_failures(launcher, tenant->failures);
+	if (view->last_error_at < tenant->started_at)
+		worker_set_error(slot, "the worker ended: the server's log says why");
 	if (view->state != WORKER_STOPPED)
 		worker_set_state(slot, WORKER_WAITING, "the worker ended and is about to be started again");
 }

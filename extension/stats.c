@@ -1,0 +1,109 @@
+/*
+ * stats.c
+ *		The shared slots as rows, under the views stat_sources and stat_sinks.
+ *
+ * Shows the workers of this database, and only those whose owner the caller may act for: errors can
+ * quote the owner's data.  Reads a slot whole, under its mutex, before it makes a row of it.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+
+#include "worker_slot.h"
+
+#define STATS_COLUMNS 16
+
+PG_FUNCTION_INFO_V1(clickstream_worker_stats);
+
+static const char *const state_names[] = {
+	[WORKER_STARTING] = "starting",
+	[WORKER_CONNECTING] = "connecting",
+	[WORKER_COPYING] = "copying",
+	[WORKER_RUNNING] = "running",
+	[WORKER_WAITING] = "waiting",
+	[WORKER_STOPPED] = "stopped",
+};
+
+/* the row under construction: values in the order of the function's columns */
+typedef struct Row
+{
+	int			n;
+	Datum		values[STATS_COLUMNS];
+	bool		nulls[STATS_COLUMNS];
+} Row;
+
+static void
+add(Row *row, Datum value, bool is_null)
+{
+	Assert(row->n < STATS_COLUMNS);
+	row->values[row->n] = value;
+	row->nulls[row->n] = is_null;
+	row->n++;
+}
+
+static void
+add_text(Row *row, const char *text)
+{
+	bool		is_null = text[0] == '\0';
+
+	add(row, is_null ? (Datum) 0 : CStringGetTextDatum(text), is_null);
+}
+
+static void
+add_time(Row *row, TimestampTz moment)
+{
+	add(row, TimestampTzGetDatum(moment), moment == 0);
+}
+
+static void
+put_row(ReturnSetInfo *result, const WorkerSlot *slot)
+{
+	Row			row = {0};
+
+	add_text(&row, slot->kind == WORKER_SOURCE ? "source" : "sink");
+	add(&row, Int32GetDatum(slot->object_id), false);
+	add(&row, Int32GetDatum(slot->worker_no), false);
+	add(&row, Int32GetDatum(slot->pid), false);
+	add_text(&row, state_names[slot->state]);
+	add_text(&row, slot->detail);
+	add(&row, Int64GetDatum(slot->batches), false);
+	add(&row, Int64GetDatum(slot->lag), slot->lag < 0);
+	add_time(&row, slot->last_commit_at);
+	add_text(&row, slot->last_error);
+	add_time(&row, slot->last_error_at);
+	add(&row, Int64GetDatum(slot->documents), false);
+	add(&row, Int64GetDatum(slot->deletes), false);
+	add(&row, Int64GetDatum(slot->failures), false);
+	add(&row, Int64GetDatum(slot->retries), false);
+	add(&row, LSNGetDatum(slot->acknowledged), XLogRecPtrIsInvalid(slot->acknowledged));
+	tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+}
+
+Datum
+clickstream_worker_stats(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	WorkerSlot *copy = palloc(sizeof(WorkerSlot));
+	int			count;
+	WorkerSlot *slots = worker_slots(&count);
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < count; i++)
+	{
+		SpinLockAcquire(&slots[i].mutex);
+		memcpy(copy, &slots[i], sizeof(WorkerSlot));
+		SpinLockRelease(&slots[i].mutex);
+
+		if (copy->kind != WORKER_NONE && copy->database == MyDatabaseId &&
+			has_privs_of_role(GetUserId(), copy->next_owner))
+			put_row(result, copy);
+	}
+	return (Datum) 0;
+}
