@@ -7,7 +7,7 @@ use File::Basename qw(basename);
 use TAP::Harness;
 
 my $psql = @ARGV && $ARGV[0] eq '--psql' && shift @ARGV;
-my %options = (verbosity => $ENV{VERBOSE} ? 1 : 0, failures => 1, comments => 1, merge => 0, timer => 1, color => 0);
+my %options = (verbosity => $ENV{VERBOSE} ? 1 : 0, failures => 1, comments => $psql ? 1 : 0, merge => 0, timer => 1, color => 0);
 $options{exec} = \&psql_command if $psql;
 $options{lib} = [ split /:/, $ENV{PERL5LIB} // '' ] unless $psql;
 
