@@ -23,4 +23,11 @@
 #define compat_wait_event(name) ((void) (name), PG_WAIT_EXTENSION)
 #endif
 
+/* one function for the owners of all kinds of objects since 16 */
+#if PG_VERSION_NUM >= 160000
+#define compat_owns_relation(relation, role) object_ownercheck(RelationRelationId, relation, role)
+#else
+#define compat_owns_relation(relation, role) pg_class_ownercheck(relation, role)
+#endif
+
 #endif							/* CLICKSTREAM_COMPAT_H */

@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "inquiry.h"
 #include "inquiry_segment.h"
 
@@ -168,7 +169,7 @@ asking_wait(Asking *asking, int timeout_ms, Size *length, const char **why)
 			return NULL;
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, remaining,
-						 PG_WAIT_EXTENSION);
+						 compat_wait_event("ClickstreamInquiry"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

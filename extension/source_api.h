@@ -1,0 +1,70 @@
+/*
+ * source_api.h
+ *		The parts of the SQL functions over sources: what each checks, and what it asks of Kafka.
+ */
+#ifndef CLICKSTREAM_SOURCE_API_H
+#define CLICKSTREAM_SOURCE_API_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
+
+#include "catalog.h"
+
+/* Where to read from: the argument start_at of create_source, position of seek_source. */
+typedef enum SourcePositionKind
+{
+	POSITION_EARLIEST,
+	POSITION_LATEST,
+	POSITION_TIME,
+	POSITION_OFFSETS
+} SourcePositionKind;
+
+typedef struct PartitionOffset
+{
+	int32		partition;
+	int64		offset;
+} PartitionOffset;
+
+typedef struct SourcePosition
+{
+	SourcePositionKind kind;
+	TimestampTz time;
+	List	   *offsets;		/* of PartitionOffset * */
+} SourcePosition;
+
+/* what Kafka says of one partition of a topic */
+typedef struct TopicPartition
+{
+	int32		partition;
+	int64		begin;
+	int64		end;
+	int64		start;			/* the position asked for */
+	bool		named;			/* a position by offsets names it */
+} TopicPartition;
+
+/* source_position.c */
+extern SourcePosition *source_position_parse(const char *text, const char *argument);
+extern char *source_position_text(const SourcePosition *position);
+
+/* source_topic.c: the partitions that the source reads, or NIL with the reason when Kafka does not answer */
+extern List *source_ask_topic(const Source *source, const SourcePosition *position, char **unreachable);
+
+/* source_check.c: raises unless every option of the source makes sense; may normalise it */
+extern void source_check_name(const char *name);
+extern void source_check(Source *source);
+
+/* source_target.c: the same for the table, and what belongs to it */
+extern void source_check_target(Source *source);
+
+/* source_columns.c: returns the mapping with the names that the columns really have */
+extern Jsonb *source_check_columns(Relation target, Jsonb *columns);
+
+/* source_api.c: the source of that name if the caller may command it, locked and read after that */
+extern Source *source_of_caller(const char *name);
+extern Source *source_lock_of_caller(const char *name);
+
+#endif							/* CLICKSTREAM_SOURCE_API_H */

@@ -1,0 +1,172 @@
+/*
+ * source_check.c
+ *		Whether the options of a source make sense: each wrong one is refused with what to give instead.
+ *
+ * Owns the bounds of every option that needs no look at the table or at Kafka.  Changes nothing
+ * but the form of an option (partitions in order).  Called by create_source and alter_source.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#include "source_api.h"
+
+#define LONGEST_TOPIC 249
+#define MOST_WORKERS 64
+#define MOST_BATCH_ROWS 10000000
+#define LONGEST_BATCH_WAIT_US (60 * USECS_PER_SEC)
+
+static void
+refuse(const char *hint, const char *format,...) pg_attribute_printf(2, 3);
+
+static void
+refuse(const char *hint, const char *format,...)
+{
+	va_list		arguments;
+	char		message[512];
+
+	va_start(arguments, format);
+	vsnprintf(message, sizeof(message), format, arguments);
+	va_end(arguments);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg_internal("%s", message),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+void
+source_check_name(const char *name)
+{
+	if (*name == '\0')
+		refuse(NULL, "the name of a source cannot be empty");
+	if (strlen(name) >= NAMEDATALEN)
+		refuse(NULL, "the name of a source cannot be longer than %d bytes", NAMEDATALEN - 1);
+	if (catalog_source_by_name(name) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("source \"%s\" already exists", name),
+				 errhint("Choose another name, or change the one that is there with clickstream.alter_source.")));
+}
+
+static void
+check_encoding(void)
+{
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a source needs a database in UTF8, and this one is in %s", GetDatabaseEncodingName()),
+				 errhint("Make a database with ENCODING 'UTF8'.")));
+}
+
+static void
+check_topic(const char *topic)
+{
+	const char *hint = "A topic's name has letters, digits, dot, underscore and hyphen, 1 to 249 of them.";
+
+	if (*topic == '\0')
+		refuse(hint, "the name of a topic cannot be empty");
+	if (strlen(topic) > LONGEST_TOPIC)
+		refuse(hint, "the name of a topic cannot be longer than %d characters", LONGEST_TOPIC);
+	if (strcmp(topic, ".") == 0 || strcmp(topic, "..") == 0 ||
+		strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != strlen(topic))
+		refuse(hint, "\"%s\" cannot be the name of a topic", topic);
+}
+
+static bool
+is_positive(const Interval *interval)
+{
+	Interval	zero = {0};
+
+	return DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(interval), IntervalPGetDatum(&zero)));
+}
+
+static void
+check_numbers(const Source *source)
+{
+	const Interval *wait = source->max_batch_wait;
+
+	if (source->workers < 1 || source->workers > MOST_WORKERS)
+		refuse(NULL, "workers must be from 1 to %d, not %d", MOST_WORKERS, source->workers);
+	if (source->max_batch_rows < 1 || source->max_batch_rows > MOST_BATCH_ROWS)
+		refuse(NULL, "max_batch_rows must be from 1 to %d, not %d", MOST_BATCH_ROWS, source->max_batch_rows);
+	if (wait->month != 0 || wait->day != 0 || wait->time < 0 || wait->time > LONGEST_BATCH_WAIT_US)
+		refuse("It is how long a batch may stay open while there is nothing to do, such as '50 ms'.",
+			   "max_batch_wait must be from 0 to 1 minute");
+	if (!is_positive(source->max_future))
+		refuse("A record further ahead of now than that is a dead letter, such as '1 day'.",
+			   "max_future must be positive");
+	if (source->retention != NULL && !is_positive(source->retention))
+		refuse("Leave it out to keep rows for ever.", "retention must be positive");
+	if (source->partition_interval != NULL && !is_positive(source->partition_interval))
+		refuse("Give the width of a partition, such as '1 day'.", "partition_interval must be positive");
+}
+
+/* A month, a day and a second are no multiples of each other: where would such a partition begin? */
+static void
+check_partition_interval(Interval *width)
+{
+	const char *hint = "Give months, or days, or a time of whole seconds: '1 month', '7 days', '6 hours'.";
+
+	/* 24 hours are a day: partitions are cut in UTC */
+	if (width->month == 0 && width->time != 0 && width->time % USECS_PER_DAY == 0)
+	{
+		width->day += width->time / USECS_PER_DAY;
+		width->time = 0;
+	}
+	if ((width->month != 0) + (width->day != 0) + (width->time != 0) > 1)
+		refuse(hint, "partition_interval cannot mix months, days and times");
+	if (width->time % USECS_PER_SEC != 0)
+		refuse(hint, "partition_interval cannot have fractions of a second");
+}
+
+static void
+check_retention(const Source *source)
+{
+	if (source->retention != NULL && source->partition_interval != NULL &&
+		DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(source->retention),
+										 IntervalPGetDatum(source->partition_interval))))
+		refuse("Rows are dropped a partition at a time: keep them for one partition_interval at least.",
+			   "retention cannot be shorter than partition_interval");
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	int32		x = *(const int32 *) a,
+				y = *(const int32 *) b;
+
+	return (x > y) - (x < y);
+}
+
+static void
+check_partitions(Source *source)
+{
+	if (source->partitions == NULL)
+		return;
+	if (source->n_partitions == 0)
+		refuse("Leave it out to read all of them.", "partitions cannot be empty");
+	qsort(source->partitions, source->n_partitions, sizeof(int32), compare_numbers);
+	for (int i = 0; i < source->n_partitions; i++)
+	{
+		if (source->partitions[i] < 0)
+			refuse("They are counted from 0.", "there is no partition %d", source->partitions[i]);
+		if (i > 0 && source->partitions[i] == source->partitions[i - 1])
+			refuse(NULL, "partition %d is named twice", source->partitions[i]);
+	}
+}
+
+void
+source_check(Source *source)
+{
+	check_encoding();
+	check_topic(source->topic);
+	check_numbers(source);
+	if (source->partition_interval != NULL)
+		check_partition_interval(source->partition_interval);
+	check_retention(source);
+	check_partitions(source);
+	source_check_target(source);
+}

@@ -1,0 +1,180 @@
+/*
+ * source_target.c
+ *		Whether a table can be the target of a source.
+ *
+ * Owns what is asked of the table: kind, owner, and how it is partitioned where partitions are to
+ * be made.  Holds a lock on it until the transaction ends, so that it stays what was looked at.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/catalog.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "partitioning/partdesc.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/partcache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "source_api.h"
+
+static void
+refuse_kind(Relation target, const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("\"%s\" %s", RelationGetRelationName(target), what),
+			 errhint("%s", hint)));
+}
+
+static Relation
+open_target(Oid oid)
+{
+	Relation	target = try_relation_open(oid, AccessShareLock);
+
+	if (target == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the target is not there: no table has the OID %u", oid)));
+	return target;
+}
+
+static void
+check_kind(Relation target)
+{
+	const char *hint = "Rows go into an ordinary table, or into one that is partitioned by range.";
+
+	switch (target->rd_rel->relkind)
+	{
+		case RELKIND_RELATION:
+			break;
+		case RELKIND_PARTITIONED_TABLE:
+			if (RelationGetPartitionKey(target)->strategy != PARTITION_STRATEGY_RANGE)
+				refuse_kind(target, "is not partitioned by range", hint);
+			break;
+		case RELKIND_VIEW:
+			refuse_kind(target, "is a view", hint);
+			break;
+		case RELKIND_MATVIEW:
+			refuse_kind(target, "is a materialized view", hint);
+			break;
+		case RELKIND_FOREIGN_TABLE:
+			refuse_kind(target, "is a foreign table", hint);
+			break;
+		default:
+			refuse_kind(target, "is not a table", hint);
+	}
+}
+
+static void
+check_place(Relation target)
+{
+	Oid			id = RelationGetRelid(target);
+
+	if (RELATION_IS_OTHER_TEMP(target))
+		refuse_kind(target, "is a temporary table of another session", "Name a table that stays.");
+	if (target->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		refuse_kind(target, "is a temporary table", "A worker cannot see it: name a table that stays.");
+	if (target->rd_rel->relispartition)
+		refuse_kind(target, "is a partition of another table",
+					psprintf("Name \"%s\", and rows find their partition.",
+							 get_rel_name(get_partition_parent(id, true))));
+	if (IsCatalogRelation(target) || RelationGetNamespace(target) == PG_CATALOG_NAMESPACE ||
+		strcmp(get_namespace_name(RelationGetNamespace(target)), "clickstream") == 0)
+		refuse_kind(target, "belongs to the system", "Name a table of your own.");
+	if (catalog_rollup_by_relation(id) != NULL)
+		refuse_kind(target, "is a rollup", "Name the table that the rollup is made of.");
+}
+
+static void
+check_owner(Relation target)
+{
+	if (!compat_owns_relation(RelationGetRelid(target), GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(target->rd_rel->relkind),
+					   RelationGetRelationName(target));
+}
+
+static void
+refuse_partitioning(Relation target, const char *option, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s needs a target that is partitioned by range on one time column", option),
+			 errdetail("\"%s\" %s.", RelationGetRelationName(target), detail),
+			 errhint("Make the table with PARTITION BY RANGE (a column of type timestamptz, timestamp or date), or leave %s out.",
+					 option)));
+}
+
+/* the type of the time column by which the target is partitioned */
+static Oid
+time_key_type(Relation target, const char *option)
+{
+	PartitionKey key;
+	Oid			type;
+
+	if (target->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		refuse_partitioning(target, option, "is not partitioned");
+	key = RelationGetPartitionKey(target);
+	if (key->partnatts != 1 || key->partattrs[0] == 0)
+		refuse_partitioning(target, option, "is partitioned by more than one column, or by an expression");
+	type = getBaseType(key->parttypid[0]);
+	if (type != TIMESTAMPTZOID && type != TIMESTAMPOID && type != DATEOID)
+		refuse_partitioning(target, option,
+							psprintf("is partitioned by the column \"%s\" of type %s",
+									 get_attname(RelationGetRelid(target), key->partattrs[0], false),
+									 format_type_be(key->parttypid[0])));
+	return type;
+}
+
+static void
+check_partitioning(Relation target, const Source *source)
+{
+	if (source->partition_interval != NULL)
+	{
+		Oid			type = time_key_type(target, "partition_interval");
+
+		if (type == DATEOID && source->partition_interval->time != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("partition_interval must be whole days where the table is partitioned by a date")));
+	}
+	else if (target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
+			 RelationGetPartitionDesc(target, true)->nparts == 0)
+		ereport(NOTICE,
+				(errmsg("\"%s\" has no partition yet, and the source makes none",
+						RelationGetRelationName(target)),
+				 errhint("Give partition_interval, or make partitions yourself: until then every record is a dead letter.")));
+	if (source->retention != NULL)
+		(void) time_key_type(target, "retention");
+}
+
+static void
+warn_unlogged(Relation target)
+{
+	if (target->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+		ereport(WARNING,
+				(errmsg("\"%s\" is unlogged: a crash empties it, and the source does not read its records again",
+						RelationGetRelationName(target)),
+				 errhint("Run ALTER TABLE ... SET LOGGED, or seek the source to where it shall begin again after a crash.")));
+}
+
+void
+source_check_target(Source *source)
+{
+	Relation	target = open_target(source->target);
+
+	check_kind(target);
+	check_owner(target);
+	check_place(target);
+	check_partitioning(target, source);
+	source->columns = source_check_columns(target, source->columns);
+	warn_unlogged(target);
+	relation_close(target, NoLock);
+}
