@@ -61,6 +61,7 @@ sub new_node
         max_wal_senders => 20,
         max_prepared_transactions => 5,
         fsync => 'off',
+        log_statement => 'ddl',
         timezone => 'UTC',
         log_line_prefix => '%m [%p] %b ',
         %settings);
