@@ -14,6 +14,15 @@
 #error "clickstream needs PostgreSQL 15 or newer"
 #endif
 
+/* one function checks the rights on any object since 16 */
+#if PG_VERSION_NUM >= 160000
+#define compat_server_aclcheck(server, role, mode) \
+	object_aclcheck(ForeignServerRelationId, server, role, mode)
+#else
+#define compat_server_aclcheck(server, role, mode) \
+	pg_foreign_server_aclcheck(server, role, mode)
+#endif
+
 /* wait events of an extension have names of their own since 17 */
 #if PG_VERSION_NUM >= 170000
 #include "utils/wait_event.h"

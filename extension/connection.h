@@ -28,4 +28,7 @@ extern PGDLLEXPORT Oid connection_server(const char *name, ConnectionKind kind, 
  */
 extern PGDLLEXPORT List *connection_options(const char *server, ConnectionKind kind, Oid role);
 
+/* a checked value such as '30s' or '500ms' (a bare number: milliseconds) in milliseconds */
+extern PGDLLEXPORT int connection_duration_ms(const char *value);
+
 #endif							/* CLICKSTREAM_CONNECTION_H */
