@@ -78,6 +78,13 @@ running() {
     echo "$pid"
 }
 
+# Two starts of one instance at the same time: the second finds the first one's server.
+one_at_a_time() {
+    mkdir -p "$home"
+    exec 8<"$home"
+    flock 8
+}
+
 # launch STOP_SIGNAL COMMAND...: under a supervisor that ends with CLICKSTREAM_OWNER, a pid, if that is set.
 launch() {
     local signal=$1
