@@ -7,7 +7,8 @@
  * load libraries in the server, and new releases may bring more.  Options are checked when a server
  * or mapping is made or altered, and again whenever a worker or SQL function reads them.
  *
- * A secret never appears in a message, and nothing here logs an option list.
+ * A secret never appears in a message, and nothing here logs an option list.  An error about options
+ * keeps its statement out of the server's log, as the statement may hold a secret beside its fault.
  */
 #include "postgres.h"
 
@@ -299,7 +300,7 @@ refuse_unknown(const Wrapper *wrapper, const char *name, int place)
 	const char *nearest = nearest_option(wrapper, name, place);
 
 	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errhidestmt(true),
 			 errmsg("invalid option \"%s\"", name),
 			 nearest ? errhint("Perhaps you meant the option \"%s\".", nearest) :
 			 errhint("%s", wrapper->option_hint)));
@@ -310,19 +311,19 @@ refuse_misplaced(const Option *option)
 {
 	if (option->restriction == SECRET)
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errhidestmt(true),
 				 errmsg("option \"%s\" is a secret and does not belong on the server", option->name),
 				 errdetail("Everybody can read the options of a server."),
 				 errhint("Give it to a role: CREATE USER MAPPING FOR role SERVER server OPTIONS "
 						 "(\"%s\" '...').", option->name)));
 	if (option->places == MAPPING)
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errhidestmt(true),
 				 errmsg("option \"%s\" belongs to a role, not to the server", option->name),
 				 errhint("Give it to a role: CREATE USER MAPPING FOR role SERVER server OPTIONS "
 						 "(\"%s\" '...').", option->name)));
 	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errhidestmt(true),
 			 errmsg("option \"%s\" belongs to the server, not to a user mapping", option->name),
 			 errhint("Use ALTER SERVER server OPTIONS (ADD \"%s\" '...').", option->name)));
 }
@@ -336,7 +337,7 @@ refuse_value(const Option *option, const char *value, const char *hint)
 	bool		shown = option->restriction != SECRET && option->kind != VALUE_URLS;
 
 	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errhidestmt(true),
 			 shown ? errmsg("invalid value for option \"%s\": \"%s\"", option->name, value) :
 			 errmsg("invalid value for option \"%s\"", option->name),
 			 errhint("%s", hint)));
@@ -521,7 +522,7 @@ check_value(const Option *option, const char *value)
 {
 	if (value[0] == '\0')
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errhidestmt(true),
 				 errmsg("option \"%s\" must not be empty", option->name)));
 	switch (option->kind)
 	{
@@ -577,7 +578,7 @@ check_option(const Wrapper *wrapper, DefElem *given, int place, bool giving)
 		refuse_unknown(wrapper, given->defname, place);
 	if (option->refused)
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errhidestmt(true),
 				 errmsg("option \"%s\" cannot be set", option->name),
 				 errdetail("%s", option->refused),
 				 errhint("Leave it out.")));
@@ -585,7 +586,7 @@ check_option(const Wrapper *wrapper, DefElem *given, int place, bool giving)
 		refuse_misplaced(option);
 	if (giving && option->restriction == FOR_SUPERUSERS && !superuser())
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errhidestmt(true),
 				 errmsg("only a superuser may set option \"%s\"", option->name),
 				 errdetail("It has the database server open a file or act under its system account."),
 				 errhint("Where there is a \"pem\" option it takes the file's contents instead.")));
@@ -601,12 +602,12 @@ check_credentials(List *options)
 
 	if (has_option(options, "api_key") && (username || password))
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errhidestmt(true),
 				 errmsg("option \"api_key\" excludes \"username\" and \"password\""),
 				 errhint("Keep one of the two.")));
 	if (username != password)
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
+				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED), errhidestmt(true),
 				 errmsg("option \"%s\" is missing", username ? "password" : "username"),
 				 errhint("Give both username and password, or an api_key.")));
 }
@@ -621,7 +622,7 @@ check_options(ConnectionKind kind, List *options, int place, bool giving)
 		check_option(wrapper, lfirst(cell), place, giving);
 	if (place == SERVER && !has_option(options, wrapper->required))
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
+				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED), errhidestmt(true),
 				 errmsg("option \"%s\" is missing", wrapper->required),
 				 errhint("Add OPTIONS (%s).", wrapper->example)));
 	if (place == MAPPING && kind == CONNECTION_ELASTICSEARCH)
@@ -639,7 +640,7 @@ validate(ConnectionKind kind, Datum given, Oid catalog)
 		check_options(kind, options, MAPPING, true);
 	else if (options != NIL)
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errhidestmt(true),
 				 errmsg("options belong on a server or a user mapping"),
 				 errhint("CREATE SERVER name FOREIGN DATA WRAPPER %s OPTIONS (%s).",
 						 wrappers[kind].name, wrappers[kind].example)));
