@@ -34,9 +34,9 @@ static const struct
 	const char *wants;
 }			record_parts[] = {
 	{"@topic", {TEXTOID, VARCHAROID, BPCHAROID, NAMEOID}, "text"},
-	{"@partition", {INT4OID, INT8OID, INT2OID, NUMERICOID, TEXTOID, VARCHAROID}, "an integer, numeric or text"},
-	{"@offset", {INT8OID, INT4OID, NUMERICOID, TEXTOID, VARCHAROID}, "an integer, numeric or text"},
-	{"@timestamp", {TIMESTAMPTZOID, TIMESTAMPOID, DATEOID, TEXTOID, VARCHAROID}, "a timestamp, date or text"},
+	{"@partition", {INT4OID, INT8OID, INT2OID, NUMERICOID, TEXTOID, VARCHAROID}, "integer, numeric or text"},
+	{"@offset", {INT8OID, INT4OID, NUMERICOID, TEXTOID, VARCHAROID}, "integer, numeric or text"},
+	{"@timestamp", {TIMESTAMPTZOID, TIMESTAMPOID, DATEOID, TEXTOID, VARCHAROID}, "timestamptz, timestamp, date or text"},
 	{"@key", {0}, NULL},
 	{"@headers", {JSONBOID, JSONOID, TEXTOID, VARCHAROID}, "jsonb, json or text"},
 	{"@value", {JSONBOID, JSONOID, TEXTOID, VARCHAROID, BYTEAOID}, "jsonb, json, text or bytea"},
@@ -190,7 +190,7 @@ check_epoch(const char *column, Oid type, const JsonbValue *epoch)
 
 	get_type_category_preferred(base, &category, &preferred);
 	if (category != TYPCATEGORY_DATETIME && category != TYPCATEGORY_NUMERIC)
-		refuse_type(column, "an epoch", type, "timestamptz, timestamp, date or a number");
+		refuse_type(column, "an epoch", type, "timestamptz, timestamp, date or number");
 	if (epoch->type == jbvString)
 		for (int i = 0; i < lengthof(units); i++)
 			if (strlen(units[i]) == epoch->val.string.len &&
