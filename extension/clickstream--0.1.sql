@@ -170,6 +170,13 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION audit_source IS 'for each partition: records read, rows, dead letters, skips, gaps, and whether they add up';
 
+CREATE FUNCTION _guard_drop() RETURNS event_trigger LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_guard_drop';
+COMMENT ON FUNCTION _guard_drop IS 'refuses to drop the table or server of a source, or with CASCADE drops the source too';
+CREATE EVENT TRIGGER clickstream_guard_drop ON sql_drop
+    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP SERVER', 'DROP TYPE')
+    EXECUTE FUNCTION clickstream._guard_drop();
+COMMENT ON EVENT TRIGGER clickstream_guard_drop IS 'keeps the table and the server that a source depends on';
+
 --
 -- Rollups: an aggregate query over a table becomes a table, exact at every commit
 --

@@ -200,6 +200,25 @@ launcher_scouted(Oid database, bool has_extension)
 	SpinLockRelease(&shared->mutex);
 }
 
+/* those that run look at their source or sink again, also when there is nothing else to do */
+static void
+wake_workers(Oid database)
+{
+	int			count;
+	WorkerSlot *slots = worker_slots(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		bool		ours;
+
+		SpinLockAcquire(&slots[i].mutex);
+		ours = slots[i].kind != WORKER_NONE && slots[i].database == database;
+		SpinLockRelease(&slots[i].mutex);
+		if (ours)
+			worker_wake(&slots[i]);
+	}
+}
+
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
@@ -208,7 +227,10 @@ at_end_of_transaction(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			if (wake_at_commit)
+			{
 				database_changed(MyDatabaseId);
+				wake_workers(MyDatabaseId);
+			}
 			wake_at_commit = false;
 			break;
 		case XACT_EVENT_ABORT:

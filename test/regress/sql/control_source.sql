@@ -73,6 +73,28 @@ SELECT count(*) FROM clickstream.offsets;
 SELECT clickstream.drop_source('clicks');
 ROLLBACK;
 
+-- What a source depends on cannot be dropped under it, but with CASCADE, which drops the source too.
+BEGIN;
+SELECT clickstream.create_source('clicks', 'control_kafka', 'regress_control', 'clicks', partition_interval => '1 day');
+SAVEPOINT s;
+DROP TABLE clicks;
+ROLLBACK TO s;
+DROP SERVER control_kafka;
+ROLLBACK TO s;
+DROP SCHEMA control_source CASCADE;
+SELECT count(*) FROM clickstream.sources;
+ROLLBACK TO s;
+DROP SERVER control_kafka CASCADE;
+SELECT count(*) FROM clickstream.sources;
+ROLLBACK TO s;
+CREATE TABLE something_else (a int);
+DROP TABLE something_else;
+ALTER TABLE clicks DROP COLUMN page;
+ALTER TABLE clicks RENAME TO visits;
+SELECT source, target FROM clickstream.sources;
+DROP EXTENSION clickstream CASCADE;
+ROLLBACK;
+
 SET client_min_messages = warning;
 DROP SCHEMA control_source CASCADE;
 DROP SERVER control_kafka CASCADE;

@@ -1,0 +1,130 @@
+/*
+ * source_guard.c
+ *		What becomes of a source when its table or its server is dropped.
+ *
+ * An event trigger of the extension runs after each DROP.  Without CASCADE the command is refused
+ * while a source needs what it drops, as PostgreSQL does for its own objects; with CASCADE the
+ * source is dropped too, and a NOTICE says so.  DROP EXTENSION takes the trigger along, and so is
+ * not its concern.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_foreign_server.h"
+#include "commands/event_trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+
+#include "catalog.h"
+#include "launcher.h"
+
+PG_FUNCTION_INFO_V1(clickstream_guard_drop);
+
+/* a table or server that is gone */
+typedef struct Dropped
+{
+	Oid			class_id;
+	Oid			id;
+	char	   *name;			/* of a server, unquoted */
+	char	   *identity;
+} Dropped;
+
+static bool
+is_cascade(Node *command)
+{
+	if (IsA(command, DropStmt))
+		return ((DropStmt *) command)->behavior == DROP_CASCADE;
+	if (IsA(command, DropOwnedStmt))
+		return ((DropOwnedStmt *) command)->behavior == DROP_CASCADE;
+	return false;
+}
+
+static char *
+column_text(int row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+/* in the memory of the caller's SPI connection */
+static List *
+dropped_objects(void)
+{
+	List	   *all = NIL;
+
+	if (SPI_execute("SELECT classid, objid, address_names[1], object_identity "
+					"FROM pg_catalog.pg_event_trigger_dropped_objects() "
+					"WHERE object_type IN ('table', 'server') AND NOT is_temporary", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the dropped objects");
+	for (int row = 0; row < (int) SPI_processed; row++)
+	{
+		Dropped    *dropped = palloc(sizeof(Dropped));
+		bool		is_null;
+
+		dropped->class_id = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &is_null));
+		dropped->id = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2, &is_null));
+		dropped->name = column_text(row, 3);
+		dropped->identity = column_text(row, 4);
+		all = lappend(all, dropped);
+	}
+	return all;
+}
+
+static bool
+needs(const Source *source, const Dropped *dropped)
+{
+	if (dropped->class_id == RelationRelationId)
+		return source->target == dropped->id;
+	return dropped->class_id == ForeignServerRelationId && strcmp(source->server, dropped->name) == 0;
+}
+
+/*
+ * The table's own lock is ours already, so a worker in the middle of a batch has either committed
+ * or waits for what it will not find: the source's lock is not needed, and could deadlock.
+ */
+static void
+drop_or_refuse(const Source *source, const Dropped *dropped, bool cascade)
+{
+	const char *kind = dropped->class_id == RelationRelationId ? "table" : "server";
+
+	if (!cascade)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop %s %s because source \"%s\" depends on it", kind, dropped->identity, source->name),
+				 errhint("Run SELECT clickstream.drop_source(%s) first, or use DROP ... CASCADE.",
+						 quote_literal_cstr(source->name))));
+	ereport(NOTICE, (errmsg("drop cascades to source \"%s\"", source->name)));
+	catalog_source_delete(source->id);
+	launcher_wake_at_commit();
+}
+
+Datum
+clickstream_guard_drop(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
+	List	   *dropped,
+			   *sources;
+	ListCell   *one,
+			   *other;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("it is for the event trigger of the extension alone")));
+	SPI_connect();
+	dropped = dropped_objects();
+	sources = dropped == NIL ? NIL : catalog_sources();
+	foreach(one, sources)
+	{
+		foreach(other, dropped)
+		{
+			if (!needs(lfirst(one), lfirst(other)))
+				continue;
+			drop_or_refuse(lfirst(one), lfirst(other), is_cascade(event->parsetree));
+			break;
+		}
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}
