@@ -523,7 +523,8 @@ check_value(const Option *option, const char *value)
 	if (value[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errhidestmt(true),
-				 errmsg("option \"%s\" must not be empty", option->name)));
+				 errmsg("option \"%s\" must not be empty", option->name),
+				 errhint("Give it a value or leave it out.")));
 	switch (option->kind)
 	{
 		case VALUE_TEXT:
