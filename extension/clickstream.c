@@ -14,6 +14,7 @@
 #include "utils/guc.h"
 
 #include "launcher.h"
+#include "utility_hook.h"
 #include "worker_slot.h"
 
 PG_MODULE_MAGIC;
@@ -71,6 +72,7 @@ _PG_init(void)
 	previous_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = fill_shared_memory;
 	launcher_register();
+	utility_hook_register();
 }
 
 /* CREATE EXTENSION calls this first */

@@ -16,11 +16,16 @@
 
 /* one function checks the rights on any object since 16 */
 #if PG_VERSION_NUM >= 160000
+#include "catalog/pg_database_d.h"
+#include "catalog/pg_foreign_server_d.h"
 #define compat_server_aclcheck(server, role, mode) \
 	object_aclcheck(ForeignServerRelationId, server, role, mode)
+#define compat_database_ownercheck(database, role) \
+	object_ownercheck(DatabaseRelationId, database, role)
 #else
 #define compat_server_aclcheck(server, role, mode) \
 	pg_foreign_server_aclcheck(server, role, mode)
+#define compat_database_ownercheck(database, role) pg_database_ownercheck(database, role)
 #endif
 
 /* wait events of an extension have names of their own since 17 */

@@ -36,6 +36,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/guc.h"
@@ -51,11 +52,20 @@
 /* databases that changed, by OID; more than so many means: look at all */
 #define MAX_CHANGED 64
 
+/* commands at a time that need a database without workers (utility_hook.c) */
+#define MAX_HOLDS 16
+
 #define LOOK_AGAIN_MS (60 * 1000)
 #define PAUSE_FIRST_MS 1000
 #define PAUSE_LONGEST_MS (60 * 1000)
 #define RAN_WELL_MS (60 * 1000)
 #define TERMINATE_AGAIN_MS (10 * 1000)
+
+typedef struct Hold
+{
+	Oid			database;		/* InvalidOid: free */
+	pid_t		pid;			/* of the backend that holds it */
+} Hold;
 
 /* what backends and scouts tell the launcher */
 typedef struct LauncherShared
@@ -65,6 +75,7 @@ typedef struct LauncherShared
 	bool		all_changed;
 	int			n_changed;
 	Oid			changed[MAX_CHANGED];
+	Hold		holds[MAX_HOLDS];
 	Oid			scouted;		/* the database that a scout has looked at to the end */
 	bool		scouted_has_extension;
 } LauncherShared;
@@ -102,6 +113,7 @@ typedef struct Launcher
 	WorkerSlot *slots;
 	Tenant	   *tenants;
 	int			n_slots;
+	Hold		holds[MAX_HOLDS];	/* as of this round */
 	TimestampTz now;
 	TimestampTz wake_at;		/* the earliest moment at which something is due */
 } Launcher;
@@ -109,7 +121,11 @@ typedef struct Launcher
 PGDLLEXPORT void clickstream_launcher_main(Datum main_arg);
 
 static object_access_hook_type previous_object_access_hook = NULL;
+
+/* what is to be told at the end of this transaction */
 static bool wake_at_commit = false;
+static Oid	wake_other_at_commit = InvalidOid;
+static Oid	held_database = InvalidOid;
 
 /* ---------------------------------------------------------------- told by others */
 
@@ -173,6 +189,53 @@ launcher_wake_at_commit(void)
 	wake_at_commit = true;
 }
 
+void
+launcher_wake_at_commit_in(Oid database)
+{
+	wake_other_at_commit = database;
+}
+
+void
+launcher_wake_database(void)
+{
+	database_changed(MyDatabaseId);
+}
+
+bool
+launcher_hold(Oid database)
+{
+	int			i;
+
+	if (shared == NULL || OidIsValid(held_database))
+		return false;
+	SpinLockAcquire(&shared->mutex);
+	for (i = 0; i < MAX_HOLDS; i++)
+		if (!OidIsValid(shared->holds[i].database))
+		{
+			shared->holds[i].database = database;
+			shared->holds[i].pid = MyProcPid;
+			break;
+		}
+	SpinLockRelease(&shared->mutex);
+	if (i == MAX_HOLDS)
+		return false;
+	held_database = database;
+	launcher_notice();
+	return true;
+}
+
+static void
+remove_hold(Oid database, pid_t pid)
+{
+	int			i;
+
+	SpinLockAcquire(&shared->mutex);
+	for (i = 0; i < MAX_HOLDS; i++)
+		if (shared->holds[i].database == database && shared->holds[i].pid == pid)
+			shared->holds[i].database = InvalidOid;
+	SpinLockRelease(&shared->mutex);
+}
+
 /* Its slot says that it left on purpose; the commit that made it leave has woken the launcher. */
 void
 launcher_wake_now(void)
@@ -222,23 +285,25 @@ wake_workers(Oid database)
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
-	switch (event)
+	bool		done = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
+
+	if (!done && event != XACT_EVENT_ABORT)
+		return;
+	if (done && wake_at_commit)
 	{
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PREPARE:
-			if (wake_at_commit)
-			{
-				database_changed(MyDatabaseId);
-				wake_workers(MyDatabaseId);
-			}
-			wake_at_commit = false;
-			break;
-		case XACT_EVENT_ABORT:
-			wake_at_commit = false;
-			break;
-		default:
-			break;
+		database_changed(MyDatabaseId);
+		wake_workers(MyDatabaseId);
 	}
+	if (done && OidIsValid(wake_other_at_commit))
+		database_changed(wake_other_at_commit);
+	if (OidIsValid(held_database))
+	{
+		remove_hold(held_database, MyProcPid);
+		database_changed(held_database);
+	}
+	wake_at_commit = false;
+	wake_other_at_commit = InvalidOid;
+	held_database = InvalidOid;
 }
 
 /* DROP EXTENSION, also by CASCADE: the workers end, and the slots of sinks go */
@@ -276,13 +341,53 @@ launcher_register(void)
 	object_access_hook = at_object_access;
 }
 
-/* ---------------------------------------------------------------- databases and scouts */
+/* ---------------------------------------------------------------- databases that are held */
 
 static void
 due_at(Launcher *launcher, TimestampTz moment)
 {
 	launcher->wake_at = Min(launcher->wake_at, moment);
 }
+
+/* a hold that ended may have ended with the database, so the list of databases is read again */
+static void
+take_holds(Launcher *launcher)
+{
+	Hold		before[MAX_HOLDS];
+	int			i;
+
+	memcpy(before, launcher->holds, sizeof(before));
+	SpinLockAcquire(&shared->mutex);
+	memcpy(launcher->holds, shared->holds, sizeof(launcher->holds));
+	SpinLockRelease(&shared->mutex);
+	if (memcmp(before, launcher->holds, sizeof(before)) != 0)
+		launcher->list_at = launcher->now;
+
+	for (i = 0; i < MAX_HOLDS; i++)
+	{
+		Hold	   *hold = &launcher->holds[i];
+
+		if (OidIsValid(hold->database))
+			due_at(launcher, TimestampTzPlusMilliseconds(launcher->now, PAUSE_FIRST_MS));
+		if (!OidIsValid(hold->database) || BackendPidGetProc(hold->pid) != NULL)
+			continue;
+		remove_hold(hold->database, hold->pid);
+		hold->database = InvalidOid;
+	}
+}
+
+static bool
+is_held(Launcher *launcher, Oid database)
+{
+	int			i;
+
+	for (i = 0; i < MAX_HOLDS; i++)
+		if (launcher->holds[i].database == database)
+			return true;
+	return false;
+}
+
+/* ---------------------------------------------------------------- databases and scouts */
 
 static TimestampTz
 after_failures(Launcher *launcher, int failures)
@@ -534,6 +639,8 @@ run_scouts(Launcher *launcher)
 	{
 		Database   *database = lfirst(cell);
 
+		if (is_held(launcher, database->oid))
+			continue;
 		due_at(launcher, database->look_at);
 		if (database->look_at <= launcher->now &&
 			(next == NULL || database->look_at < next->look_at))
@@ -709,7 +816,7 @@ start_worker(Launcher *launcher, int index, const SlotView *view, int n_running)
 	WorkerSlot *slot = &launcher->slots[index];
 	char		detail[160];
 
-	if (tenant->after_scout)
+	if (tenant->after_scout || is_held(launcher, view->database))
 		return;
 	if (tenant->start_at > launcher->now)
 	{
@@ -776,7 +883,8 @@ run_workers(Launcher *launcher)
 
 		if (view.kind == WORKER_NONE)
 			continue;
-		if (tenant->running && (!view.wanted || view.outdated || !clickstream_enabled))
+		if (tenant->running && (!view.wanted || view.outdated || !clickstream_enabled ||
+								is_held(launcher, view.database)))
 			terminate(launcher, tenant, &view);
 		else if (!tenant->running && view.wanted)
 		{
@@ -845,6 +953,7 @@ clickstream_launcher_main(Datum main_arg)
 	{
 		launcher->now = GetCurrentTimestamp();
 		launcher->wake_at = TimestampTzPlusMilliseconds(launcher->now, LOOK_AGAIN_MS);
+		take_holds(launcher);
 		take_changes(launcher);
 		run_scouts(launcher);
 		run_workers(launcher);

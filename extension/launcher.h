@@ -23,6 +23,18 @@ extern PGDLLEXPORT void launcher_wake_now(void);
 /* a worker has ended: the launcher looks at its slot */
 extern PGDLLEXPORT void launcher_notice(void);
 
+/* the same for another database, that this transaction made */
+extern void launcher_wake_at_commit_in(Oid database);
+
+/* at once, for this database */
+extern void launcher_wake_database(void);
+
+/*
+ * Until the end of this transaction the database has neither workers nor scouts.  False when no more
+ * databases can be held.
+ */
+extern bool launcher_hold(Oid database);
+
 /* a scout has looked at its database; has_extension says whether there is anything to look at again */
 extern void launcher_scouted(Oid database, bool has_extension);
 
