@@ -38,7 +38,8 @@ text_argument(FunctionCallInfo fcinfo, int n, const char *name)
 	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s cannot be NULL", name)));
+				 errmsg("%s cannot be NULL", name),
+				 errhint("Give it a value: name, server, topic and target have no default.")));
 	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
@@ -221,7 +222,8 @@ insert_source(const Source *source)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("source \"%s\" already exists", source->name),
-				 errdetail("Another transaction made it a moment ago.")));
+				 errdetail("Another transaction made it a moment ago."),
+				 errhint("Choose another name.")));
 	}
 	PG_END_TRY();
 	return id;

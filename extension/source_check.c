@@ -14,6 +14,7 @@
 
 #include "source_api.h"
 
+#define NAME_HINT "Give it a name of 1 to 63 bytes, such as 'clicks'."
 #define LONGEST_TOPIC 249
 #define MOST_WORKERS 64
 #define MOST_BATCH_ROWS 10000000
@@ -41,9 +42,9 @@ void
 source_check_name(const char *name)
 {
 	if (*name == '\0')
-		refuse(NULL, "the name of a source cannot be empty");
+		refuse(NAME_HINT, "the name of a source cannot be empty");
 	if (strlen(name) >= NAMEDATALEN)
-		refuse(NULL, "the name of a source cannot be longer than %d bytes", NAMEDATALEN - 1);
+		refuse(NAME_HINT, "the name of a source cannot be longer than %d bytes", NAMEDATALEN - 1);
 	if (catalog_source_by_name(name) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -89,9 +90,11 @@ check_numbers(const Source *source)
 	const Interval *wait = source->max_batch_wait;
 
 	if (source->workers < 1 || source->workers > MOST_WORKERS)
-		refuse(NULL, "workers must be from 1 to %d, not %d", MOST_WORKERS, source->workers);
+		refuse("Each worker is a process that reads its share of the topic's partitions: 1 is right for most.",
+			   "workers must be from 1 to %d, not %d", MOST_WORKERS, source->workers);
 	if (source->max_batch_rows < 1 || source->max_batch_rows > MOST_BATCH_ROWS)
-		refuse(NULL, "max_batch_rows must be from 1 to %d, not %d", MOST_BATCH_ROWS, source->max_batch_rows);
+		refuse("It is how many rows a batch may grow to when there is much to read: 100000 is right for most.",
+			   "max_batch_rows must be from 1 to %d, not %d", MOST_BATCH_ROWS, source->max_batch_rows);
 	if (wait->month != 0 || wait->day != 0 || wait->time < 0 || wait->time > LONGEST_BATCH_WAIT_US)
 		refuse("It is how long a batch may stay open while there is nothing to do, such as '50 ms'.",
 			   "max_batch_wait must be from 0 to 1 minute");
@@ -154,7 +157,7 @@ check_partitions(Source *source)
 		if (source->partitions[i] < 0)
 			refuse("They are counted from 0.", "there is no partition %d", source->partitions[i]);
 		if (i > 0 && source->partitions[i] == source->partitions[i - 1])
-			refuse(NULL, "partition %d is named twice", source->partitions[i]);
+			refuse("Name each partition once.", "partition %d is named twice", source->partitions[i]);
 	}
 }
 

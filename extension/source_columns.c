@@ -125,7 +125,8 @@ check_column(Relation target, Form_pg_attribute column)
 		ereport(ERROR,
 				(errcode(ERRCODE_GENERATED_ALWAYS),
 				 errmsg("column \"%s\" is a generated column: it takes its value from other columns",
-						NameStr(column->attname))));
+						NameStr(column->attname)),
+				 errhint("Leave it out of columns.")));
 	if (column->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
 		ereport(ERROR,
 				(errcode(ERRCODE_GENERATED_ALWAYS),

@@ -163,7 +163,8 @@ time_text(TimestampTz time)
 	if (timestamp2tm(time, NULL, &tm, &fraction, NULL, NULL) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
+				 errmsg("timestamp out of range"),
+				 errhint(FORMS_HINT)));
 	EncodeDateTime(&tm, fraction, false, 0, NULL, USE_XSD_DATES, text);
 	return strcat(text, "Z");
 }

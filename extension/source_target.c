@@ -42,7 +42,8 @@ open_target(Oid oid)
 	if (target == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the target is not there: no table has the OID %u", oid)));
+				 errmsg("the target is not there: no table has the OID %u", oid),
+				 errhint("Name the table, as in target => 'clicks'.")));
 	return target;
 }
 
@@ -97,8 +98,12 @@ static void
 check_owner(Relation target)
 {
 	if (!compat_owns_relation(RelationGetRelid(target), GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(target->rd_rel->relkind),
-					   RelationGetRelationName(target));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table %s", RelationGetRelationName(target)),
+				 errhint("SET ROLE to its owner, or ALTER TABLE %s OWNER TO %s.",
+						 quote_identifier(RelationGetRelationName(target)),
+						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }
 
 static void
@@ -143,7 +148,8 @@ check_partitioning(Relation target, const Source *source)
 		if (type == DATEOID && source->partition_interval->time != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("partition_interval must be whole days where the table is partitioned by a date")));
+					 errmsg("partition_interval must be whole days where the table is partitioned by a date"),
+					 errhint("Give days or months, such as '1 day'.")));
 	}
 	else if (target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
 			 RelationGetPartitionDesc(target, true)->nparts == 0)

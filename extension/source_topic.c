@@ -139,7 +139,8 @@ refuse_missing_partition(const Source *source, List *partitions, int32 number)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("topic \"%s\" has no partition %d", source->topic, number),
 			 errdetail_plural("It has %d partition, counted from 0.", "It has %d partitions, counted from 0.",
-							  list_length(partitions), list_length(partitions))));
+							  list_length(partitions), list_length(partitions)),
+			 errhint("Name partitions that are there.")));
 }
 
 /* only those that the source was told to read */
@@ -184,7 +185,9 @@ set_offsets(const Source *source, List *partitions, List *chosen, List *offsets)
 					 errmsg("offset " INT64_FORMAT " of partition %d is not in topic \"%s\"",
 							offset->offset, offset->partition, source->topic),
 					 errdetail("Kafka holds the offsets from " INT64_FORMAT " on; the next one written is " INT64_FORMAT ".",
-							   partition->begin, partition->end)));
+							   partition->begin, partition->end),
+					 errhint("Give an offset from " INT64_FORMAT " to " INT64_FORMAT ", or 'earliest' or 'latest'.",
+							 partition->begin, partition->end)));
 		partition->start = offset->offset;
 		partition->named = true;
 	}

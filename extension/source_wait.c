@@ -54,7 +54,8 @@ interval_microseconds(const Interval *interval)
 	if (total < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout cannot be negative")));
+				 errmsg("timeout cannot be negative"),
+				 errhint("Give how long to wait, such as '1 minute'.")));
 	return (int64) Min(total, (double) USECS_PER_DAY * DAYS_PER_YEAR * 100);
 }
 
@@ -136,7 +137,8 @@ look_at_source(Waiting *waiting)
 	if (source == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("source \"%s\" was dropped while it was waited for", waiting->name)));
+				 errmsg("source \"%s\" was dropped while it was waited for", waiting->name),
+				 errhint("Nothing more of it will come.")));
 	if (!source->enabled && !waiting->told_paused)
 	{
 		ereport(NOTICE,

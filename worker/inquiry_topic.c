@@ -33,7 +33,8 @@ typedef struct TopicInquiry
 static bool
 try_again(TopicInquiry *ask)
 {
-	if (ask->refusal[0] != '\0' || inquiry_time_left(ask->inquiry, ask->wait_ms) <= 0)
+	(void) kafka_client_reason(&ask->client, NULL);
+	if (ask->client.refused || ask->refusal[0] != '\0' || inquiry_time_left(ask->inquiry, ask->wait_ms) <= 0)
 		return false;
 	ask->wait_ms = Min(ask->wait_ms * 2, LAST_WAIT_MS);
 	return true;
@@ -217,7 +218,7 @@ ask_topic(TopicInquiry *ask, StringInfo answer)
 	{
 		appendStringInfoString(answer, ask->refusal[0] != '\0' ? ask->refusal :
 							   kafka_client_reason(&ask->client, ask->problem));
-		return ask->refusal[0] != '\0' ? INQUIRY_REFUSED : INQUIRY_UNREACHABLE;
+		return ask->client.refused || ask->refusal[0] != '\0' ? INQUIRY_REFUSED : INQUIRY_UNREACHABLE;
 	}
 	appendStringInfoString(answer, json_dumps(json_pack("{s:o, s:o*}", "brokers", brokers,
 														"partitions", offsets), JSON_COMPACT));

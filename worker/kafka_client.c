@@ -122,6 +122,8 @@ take_event(KafkaClient *client, rd_kafka_event_t *event)
 	switch (rd_kafka_event_type(event))
 	{
 		case RD_KAFKA_EVENT_ERROR:
+			if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__AUTHENTICATION)
+				client->refused = true;
 			if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 				keep_reason(client, rd_kafka_event_error_string(event));
 			break;
