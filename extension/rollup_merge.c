@@ -1,0 +1,574 @@
+/*
+ * rollup_merge.c
+ *		Writes states of groups into a rollup's table.
+ *
+ * Called by rollup_delta.c, which computes those states and knows nothing of the table; this file
+ * knows nothing of where they come from.  They stand in a named tuplestore, `_states`, and go in by
+ * one INSERT … ON CONFLICT DO UPDATE, in the order of the keys, so that two of them cannot deadlock:
+ *
+ *	INSERT INTO rollup AS r (page, views, path_length, _path_length)
+ *	SELECT s.page, s.views, _finish(… s._path_length …), s._path_length FROM _states s ORDER BY s.page
+ *	ON CONFLICT (page) DO UPDATE SET (views, path_length, _path_length) =
+ *		(SELECT s.views, _finish(… s._path_length …), s._path_length
+ *		 FROM (SELECT excluded.page, int8pl(r.views, excluded.views) AS views,
+ *					  _combine(… r._path_length, excluded._path_length) AS _path_length OFFSET 0) s)
+ *
+ * The text is made from catalog names alone, never from data, and runs under a search_path that only
+ * reaches pg_catalog: every other name in it is qualified.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/tlist.h"
+#include "parser/parse_func.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "rollup_merge.h"
+
+/*
+ * Backend-local: how deep we are in statements of our own.  The guard trigger of a rollup's table
+ * and the functions that take states ask for it.
+ */
+static int	merges_running = 0;
+
+bool
+rollup_merge_is_running(void)
+{
+	return merges_running > 0;
+}
+
+/* ---------------------------------------------------------------- names */
+
+const char *
+rollup_merge_column(const RollupMerge *merge, AttrNumber column)
+{
+	return quote_identifier(get_attname(merge->rollup, column, false));
+}
+
+const char *
+rollup_merge_equality(const RollupMerge *merge, AttrNumber key)
+{
+	Oid			operator = InvalidOid;
+	HeapTuple	tuple;
+	Form_pg_operator form;
+	char	   *text;
+
+	if (merge->query->is_single_group)
+		operator = BooleanEqualOperator;
+	else
+	{
+		TargetEntry *entry = list_nth_node(TargetEntry, merge->query->query->targetList, key - 1);
+
+		operator = get_sortgroupref_clause(entry->ressortgroupref,
+										   merge->query->query->groupClause)->eqop;
+	}
+	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", operator);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	text = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+					NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return text;
+}
+
+static void
+append_table(StringInfo sql, const RollupMerge *merge)
+{
+	appendStringInfoString(sql,
+						   quote_qualified_identifier(get_namespace_name(get_rel_namespace(merge->rollup)),
+													  get_rel_name(merge->rollup)));
+}
+
+/* k1, k2, each after the prefix */
+static void
+append_keys(StringInfo sql, const RollupMerge *merge, const char *prefix)
+{
+	ListCell   *cell;
+
+	foreach(cell, rollup_query_keys(merge->query))
+		appendStringInfo(sql, "%s%s%s", foreach_current_index(cell) > 0 ? ", " : "", prefix,
+						 rollup_merge_column(merge, lfirst_int(cell)));
+}
+
+/* ---------------------------------------------------------------- values from states */
+
+static Const *
+argument_types_const(const RollupAggregate *aggregate)
+{
+	Datum		types[FUNC_MAX_ARGS];
+	int			i;
+
+	for (i = 0; i < aggregate->n_arguments; i++)
+		types[i] = ObjectIdGetDatum(aggregate->argument_types[i]);
+	return makeConst(OIDARRAYOID, -1, InvalidOid, -1,
+					 PointerGetDatum(construct_array(types, aggregate->n_arguments, OIDOID,
+													 sizeof(Oid), true, TYPALIGN_INT)),
+					 false, false);
+}
+
+static Const *
+oid_const(Oid value)
+{
+	return makeConst(OIDOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(value), false, true);
+}
+
+static Node *
+column_var(const RollupMerge *merge, AttrNumber column)
+{
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+
+	get_atttypetypmodcoll(merge->rollup, column, &type, &typmod, &collation);
+	return (Node *) makeVar(1, column, type, typmod, collation, 0);
+}
+
+/* the value of an aggregate, of the state in the table's column */
+static Node *
+finished_value(const RollupMerge *merge, const RollupAggregate *aggregate)
+{
+	static const Oid argument_types[] = {OIDOID, OIDARRAYOID, OIDOID, ANYOID, ANYELEMENTOID};
+	Node	   *state = column_var(merge, aggregate->column);
+	Oid			type = aggregate->aggref->aggtype;
+	List	   *names = list_make2(makeString("clickstream"), makeString("_finish"));
+	List	   *arguments;
+
+	if (!OidIsValid(aggregate->final) && aggregate->transition_type == type)
+		return state;
+	arguments = list_make5(oid_const(aggregate->aggref->aggfnoid), argument_types_const(aggregate),
+						   oid_const(aggregate->aggref->inputcollid), state,
+						   makeNullConst(type, -1, get_typcollation(type)));
+	return (Node *) makeFuncExpr(LookupFuncName(names, 5, argument_types, false), type, arguments,
+								 aggregate->aggref->aggcollid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+/* An output's expression, with columns of the table in place of group keys and aggregates. */
+static Node *
+over_columns(Node *node, void *context)
+{
+	const RollupMerge *merge = context;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return NULL;
+	foreach(cell, merge->query->outputs)
+	{
+		RollupOutput *output = lfirst(cell);
+
+		if (output->is_key && equal(output->value, node))
+			return column_var(merge, foreach_current_index(cell) + 1);
+	}
+	if (IsA(node, Aggref))
+	{
+		foreach(cell, merge->query->aggregates)
+		{
+			RollupAggregate *aggregate = lfirst(cell);
+
+			if (equal(aggregate->aggref, node))
+				return finished_value(merge, aggregate);
+		}
+	}
+	return expression_tree_mutator(node, over_columns, context);
+}
+
+/* the value of each column of the table, from a relation `s` that has the keys and states */
+static const char **
+column_values(const RollupMerge *merge)
+{
+	const char **values = palloc0(sizeof(char *) * (merge->query->n_columns + 1));
+	List	   *context = deparse_context_for("s", merge->rollup);
+	ListCell   *cell;
+
+	foreach(cell, rollup_query_state_columns(merge->query))
+		values[lfirst_int(cell)] = psprintf("s.%s", rollup_merge_column(merge, lfirst_int(cell)));
+	foreach(cell, merge->query->outputs)
+	{
+		RollupOutput *output = lfirst(cell);
+		AttrNumber	column = foreach_current_index(cell) + 1;
+
+		if (values[column] == NULL)
+			values[column] = deparse_expression(over_columns(output->value, (void *) merge), context,
+												true, false);
+	}
+	return values;
+}
+
+/* ---------------------------------------------------------------- the statements */
+
+/*
+ * A built-in function of plain values needs none of our care: it is called as it is, which makes it
+ * part of the expression.
+ */
+static bool
+combines_plain_values(const RollupAggregate *aggregate)
+{
+	return aggregate->combine < FirstGenbkiObjectId && func_strict(aggregate->combine) &&
+		aggregate->transition_type != INTERNALOID &&
+		!OidIsValid(get_element_type(aggregate->transition_type));
+}
+
+static void
+append_combined(StringInfo sql, const RollupMerge *merge, const RollupAggregate *aggregate)
+{
+	const char *column = rollup_merge_column(merge, aggregate->column);
+	int			i;
+
+	if (combines_plain_values(aggregate))
+	{
+		appendStringInfo(sql, "coalesce(pg_catalog.%s(r.%s, excluded.%s), r.%s, excluded.%s)",
+						 quote_identifier(get_func_name(aggregate->combine)), column, column, column,
+						 column);
+		return;
+	}
+	appendStringInfo(sql, "clickstream._combine(%u, '{", aggregate->aggref->aggfnoid);
+	for (i = 0; i < aggregate->n_arguments; i++)
+		appendStringInfo(sql, "%s%u", i > 0 ? "," : "", aggregate->argument_types[i]);
+	appendStringInfo(sql, "}', %u, r.%s, excluded.%s)", aggregate->aggref->inputcollid, column, column);
+}
+
+/* whether a column has to be computed from the new states, beyond the states themselves */
+static bool
+has_derived_columns(const RollupMerge *merge)
+{
+	ListCell   *cell;
+
+	foreach(cell, merge->query->outputs)
+	{
+		RollupOutput *output = lfirst(cell);
+
+		if (!output->is_key && !output->is_state)
+			return true;
+	}
+	return false;
+}
+
+/* INSERT INTO rollup AS r (all columns) SELECT their values FROM _states s */
+static void
+append_insert(StringInfo sql, const RollupMerge *merge, const char **values)
+{
+	int			i;
+
+	appendStringInfoString(sql, "INSERT INTO ");
+	append_table(sql, merge);
+	appendStringInfoString(sql, " AS r (");
+	for (i = 1; i <= merge->query->n_columns; i++)
+		appendStringInfo(sql, "%s%s", i > 1 ? ", " : "", rollup_merge_column(merge, i));
+	appendStringInfoString(sql, ") SELECT ");
+	for (i = 1; i <= merge->query->n_columns; i++)
+		appendStringInfo(sql, "%s%s", i > 1 ? ", " : "", values[i]);
+	appendStringInfoString(sql, " FROM _states s ORDER BY ");
+	append_keys(sql, merge, "s.");
+	appendStringInfoString(sql, " ON CONFLICT (");
+	append_keys(sql, merge, "");
+	appendStringInfoString(sql, ") DO UPDATE SET ");
+}
+
+static void
+append_set_states(StringInfo sql, const RollupMerge *merge)
+{
+	ListCell   *cell;
+
+	foreach(cell, merge->query->aggregates)
+	{
+		RollupAggregate *aggregate = lfirst(cell);
+
+		appendStringInfo(sql, "%s%s = ", foreach_current_index(cell) > 0 ? ", " : "",
+						 rollup_merge_column(merge, aggregate->column));
+		append_combined(sql, merge, aggregate);
+	}
+}
+
+/* (columns) = (SELECT their values FROM (SELECT keys and combined states OFFSET 0) s) */
+static void
+append_set_all(StringInfo sql, const RollupMerge *merge, const char **values)
+{
+	List	   *keys = rollup_query_keys(merge->query);
+	StringInfoData select;
+	const char *comma = "";
+	ListCell   *cell;
+	int			i;
+
+	initStringInfo(&select);
+	appendStringInfoChar(sql, '(');
+	for (i = 1; i <= merge->query->n_columns; i++)
+	{
+		if (list_member_int(keys, i))
+			continue;
+		appendStringInfo(sql, "%s%s", comma, rollup_merge_column(merge, i));
+		appendStringInfo(&select, "%s%s", comma, values[i]);
+		comma = ", ";
+	}
+	appendStringInfo(sql, ") = (SELECT %s FROM (SELECT ", select.data);
+	append_keys(sql, merge, "excluded.");
+	foreach(cell, merge->query->aggregates)
+	{
+		RollupAggregate *aggregate = lfirst(cell);
+
+		appendStringInfoString(sql, ", ");
+		append_combined(sql, merge, aggregate);
+		appendStringInfo(sql, " AS %s", rollup_merge_column(merge, aggregate->column));
+	}
+	appendStringInfoString(sql, " OFFSET 0) s)");
+}
+
+static void
+append_set_excluded(StringInfo sql, const RollupMerge *merge)
+{
+	List	   *keys = rollup_query_keys(merge->query);
+	const char *comma = "";
+	int			i;
+
+	for (i = 1; i <= merge->query->n_columns; i++)
+	{
+		const char *column = rollup_merge_column(merge, i);
+
+		if (list_member_int(keys, i))
+			continue;
+		appendStringInfo(sql, "%s%s = excluded.%s", comma, column, column);
+		comma = ", ";
+	}
+}
+
+static void
+append_lock(StringInfo sql, const RollupMerge *merge)
+{
+	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
+	const char *rows_column = rollup_merge_column(merge, rows->column);
+
+	appendStringInfoString(sql, "INSERT INTO ");
+	append_table(sql, merge);
+	appendStringInfoString(sql, " AS r (");
+	append_keys(sql, merge, "");
+	appendStringInfo(sql, ", %s) SELECT ", rows_column);
+	append_keys(sql, merge, "s.");
+	appendStringInfoString(sql, ", 0 FROM _states s ORDER BY ");
+	append_keys(sql, merge, "s.");
+	appendStringInfoString(sql, " ON CONFLICT (");
+	append_keys(sql, merge, "");
+	appendStringInfo(sql, ") DO UPDATE SET %s = r.%s WHERE false", rows_column, rows_column);
+}
+
+static const char *
+statement_text(const RollupMerge *merge, RollupMergeKind kind)
+{
+	const char **values = column_values(merge);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	switch (kind)
+	{
+		case ROLLUP_ADD:
+			append_insert(&sql, merge, values);
+			if (has_derived_columns(merge))
+				append_set_all(&sql, merge, values);
+			else
+				append_set_states(&sql, merge);
+			break;
+		case ROLLUP_REPLACE:
+			append_insert(&sql, merge, values);
+			append_set_excluded(&sql, merge);
+			break;
+		default:
+			append_lock(&sql, merge);
+	}
+	return sql.data;
+}
+
+/* DELETE of the groups in _states that are not in _left */
+static const char *
+removal_text(const RollupMerge *merge, const bool *null_keys)
+{
+	StringInfoData sql;
+	ListCell   *cell;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "DELETE FROM ");
+	append_table(&sql, merge);
+	appendStringInfoString(&sql, " r USING (SELECT ");
+	append_keys(&sql, merge, "");
+	appendStringInfoString(&sql, " FROM _states EXCEPT SELECT ");
+	append_keys(&sql, merge, "");
+	appendStringInfoString(&sql, " FROM _left) s WHERE ");
+	foreach(cell, rollup_query_keys(merge->query))
+	{
+		const char *column = rollup_merge_column(merge, lfirst_int(cell));
+		bool		nulls = null_keys[foreach_current_index(cell)];
+
+		appendStringInfo(&sql, "%s(r.%s %s s.%s", foreach_current_index(cell) > 0 ? " AND " : "",
+						 column, rollup_merge_equality(merge, lfirst_int(cell)), column);
+		if (nulls)
+			appendStringInfo(&sql, " OR (r.%s IS NULL AND s.%s IS NULL)", column, column);
+		appendStringInfoChar(&sql, ')');
+	}
+	return sql.data;
+}
+
+/* ---------------------------------------------------------------- their execution */
+
+/* the keys and states, under the names of the table's columns */
+static TupleDesc
+describe_states(const RollupMerge *merge)
+{
+	List	   *columns = rollup_query_state_columns(merge->query);
+	TupleDesc	desc = CreateTemplateTupleDesc(list_length(columns));
+	ListCell   *cell;
+
+	foreach(cell, columns)
+	{
+		AttrNumber	n = foreach_current_index(cell) + 1;
+		Oid			type;
+		int32		typmod;
+		Oid			collation;
+
+		get_atttypetypmodcoll(merge->rollup, lfirst_int(cell), &type, &typmod, &collation);
+		TupleDescInitEntry(desc, n, get_attname(merge->rollup, lfirst_int(cell), false), type, typmod,
+						   0);
+		TupleDescInitEntryCollation(desc, n, collation);
+	}
+	return desc;
+}
+
+RollupMerge *
+rollup_merge_create(const RollupQuery *query, Oid rollup)
+{
+	RollupMerge *merge = palloc0(sizeof(RollupMerge));
+
+	merge->query = query;
+	merge->rollup = rollup;
+	merge->states_desc = describe_states(merge);
+	return merge;
+}
+
+void
+rollup_merge_free(RollupMerge *merge)
+{
+	int			i;
+
+	for (i = 0; i < ROLLUP_N_MERGES; i++)
+	{
+		if (merge->plans[i] != NULL)
+			SPI_freeplan(merge->plans[i]);
+		merge->plans[i] = NULL;
+	}
+}
+
+static void
+register_states(const RollupMerge *merge, const char *name, Tuplestorestate *states)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+
+	relation->md.name = pstrdup(name);
+	relation->md.tupdesc = merge->states_desc;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = tuplestore_tuple_count(states);
+	relation->reldata = states;
+	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register \"%s\"", name);
+}
+
+static SPIPlanPtr
+prepare(const char *sql)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, 0, NULL);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+static int
+begin_statement(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	return level;
+}
+
+static void
+execute(SPIPlanPtr plan, int level)
+{
+	int			result;
+
+	merges_running++;
+	PG_TRY();
+	{
+		result = SPI_execute_plan(plan, NULL, NULL, false, 0);
+	}
+	PG_FINALLY();
+	{
+		merges_running--;
+	}
+	PG_END_TRY();
+	if (result < 0)
+		elog(ERROR, "could not write a rollup: %s", SPI_result_code_string(result));
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+}
+
+void
+rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
+{
+	int			level = begin_statement();
+
+	register_states(merge, "_states", states);
+	if (merge->plans[kind] == NULL)
+	{
+		SPIPlanPtr	plan = prepare(statement_text(merge, kind));
+
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep a rollup's plan");
+		merge->plans[kind] = plan;
+	}
+	execute(merge->plans[kind], level);
+}
+
+void
+rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestate *left)
+{
+	bool	   *null_keys = rollup_merge_null_keys(merge, touched);
+	int			level = begin_statement();
+
+	register_states(merge, "_states", touched);
+	register_states(merge, "_left", left);
+	execute(prepare(removal_text(merge, null_keys)), level);
+}
+
+bool *
+rollup_merge_null_keys(RollupMerge *merge, Tuplestorestate *states)
+{
+	int			n = list_length(rollup_query_keys(merge->query));
+	bool	   *nulls = palloc0(sizeof(bool) * n);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(merge->states_desc, &TTSOpsMinimalTuple);
+	int			i;
+
+	tuplestore_rescan(states);
+	while (tuplestore_gettupleslot(states, true, false, slot))
+	{
+		for (i = 0; i < n; i++)
+			nulls[i] |= slot_attisnull(slot, i + 1);
+	}
+	tuplestore_rescan(states);
+	ExecDropSingleTupleTableSlot(slot);
+	return nulls;
+}

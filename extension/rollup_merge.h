@@ -1,0 +1,51 @@
+/*
+ * rollup_merge.h
+ *		States of groups -> the rollup's table: the statements that do it, and their execution.
+ */
+#ifndef CLICKSTREAM_ROLLUP_MERGE_H
+#define CLICKSTREAM_ROLLUP_MERGE_H
+
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "executor/spi.h"
+#include "utils/tuplestore.h"
+
+#include "rollup_query.h"
+
+/* what is done with the states of some groups */
+typedef enum RollupMergeKind
+{
+	ROLLUP_ADD,					/* combine them with what is there */
+	ROLLUP_REPLACE,				/* put them in place of what is there */
+	ROLLUP_LOCK,				/* only lock their groups; make those that are not there, empty */
+	ROLLUP_N_MERGES
+} RollupMergeKind;
+
+/* One rollup's statements.  Lives until rollup_merge_free; its plans are made when first used. */
+typedef struct RollupMerge
+{
+	const RollupQuery *query;
+	Oid			rollup;
+	TupleDesc	states_desc;	/* of the tuples merged: rollup_query_state_columns */
+	SPIPlanPtr	plans[ROLLUP_N_MERGES];
+} RollupMerge;
+
+extern RollupMerge *rollup_merge_create(const RollupQuery *query, Oid rollup);
+extern void rollup_merge_free(RollupMerge *merge);
+
+/* Both as the current user, who is the rollup's owner. */
+extern void rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states);
+extern void rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestate *left);
+
+/* Whether the code that asks was called by rollup_merge_run or _remove: only they may write. */
+extern bool rollup_merge_is_running(void);
+
+/* for each key, whether one of the tuples has NULL there */
+extern bool *rollup_merge_null_keys(RollupMerge *merge, Tuplestorestate *states);
+
+/* the name of a column of the rollup's table, quoted; its equality, as OPERATOR(schema.=) */
+extern const char *rollup_merge_column(const RollupMerge *merge, AttrNumber column);
+extern const char *rollup_merge_equality(const RollupMerge *merge, AttrNumber key);
+
+#endif							/* CLICKSTREAM_ROLLUP_MERGE_H */

@@ -1,0 +1,102 @@
+/*
+ * rollup_scope.c
+ *		Whose rights and which settings a rollup's query runs under.
+ *
+ * A rollup means what its query meant when it was made.  So each time it is run, by whichever
+ * session or worker, the settings that change the meaning of an expression are put back to what they
+ * were then, and the query runs as the rollup's owner in a security-restricted operation, as a
+ * materialized view's does.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+
+#include "compat.h"
+#include "rollup_set.h"
+
+/* all settings that an immutable or stable built-in function looks at */
+static const char *const meaning[] = {
+	"TimeZone", "timezone_abbreviations", "DateStyle", "IntervalStyle", "extra_float_digits",
+	"bytea_output", "default_text_search_config", "lc_monetary", "lc_numeric", "lc_time",
+	"xmlbinary", "xmloption", "search_path"
+};
+
+static JsonbValue
+json_string(const char *text)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = pstrdup(text);
+	value.val.string.len = strlen(text);
+	return value;
+}
+
+Jsonb *
+rollup_settings_now(void)
+{
+	JsonbParseState *state = NULL;
+	int			i;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (i = 0; i < lengthof(meaning); i++)
+	{
+		JsonbValue	key = json_string(meaning[i]);
+		JsonbValue	value = json_string(GetConfigOption(meaning[i], false, false));
+
+		pushJsonbValue(&state, WJB_KEY, &key);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+static void
+set(const char *name, const char *value)
+{
+	const char *now = GetConfigOption(name, true, false);
+
+	if (now == NULL || strcmp(now, value) != 0)
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+}
+
+static void
+set_all(Jsonb *settings)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&settings->root);
+	JsonbValue	item;
+	JsonbIteratorToken token;
+	char	   *name = NULL;
+
+	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = pnstrdup(item.val.string.val, item.val.string.len);
+		else if (token == WJB_VALUE && name != NULL && item.type == jbvString)
+			set(name, pnstrdup(item.val.string.val, item.val.string.len));
+	}
+}
+
+/* An error in between is undone by the end of the (sub)transaction. */
+void
+rollup_scope_enter(RollupScope *scope, const Rollup *rollup)
+{
+	scope->guc_level = NewGUCNestLevel();
+	GetUserIdAndSecContext(&scope->user, &scope->security);
+	SetUserIdAndSecContext(rollup->owner,
+						   scope->security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (rollup->settings != NULL)
+		set_all(rollup->settings);
+	set("jit", "off");
+	set("row_security", "on");
+}
+
+void
+rollup_scope_leave(const RollupScope *scope)
+{
+	AtEOXact_GUC(true, scope->guc_level);
+	SetUserIdAndSecContext(scope->user, scope->security);
+}

@@ -1,0 +1,61 @@
+/*
+ * rollup_set.h
+ *		What rollup_trigger.c and rollup_api.c ask of rollup_delta.c, beyond rollup_delta.h.
+ */
+#ifndef CLICKSTREAM_ROLLUP_SET_H
+#define CLICKSTREAM_ROLLUP_SET_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "catalog.h"
+#include "rollup_delta.h"
+#include "rollup_query.h"
+#include "utils/jsonb.h"
+
+/* groups by their time key: from <= key < to; a bound that is not there is open */
+typedef struct RollupRange
+{
+	bool		has_from;
+	TimestampTz from;
+	bool		has_to;
+	TimestampTz to;
+} RollupRange;
+
+/*
+ * The same as rollup_set_open for a trigger: kept for the session and shared by its statements, and
+ * holds no lock that another writer waits for.  NULL when the target has no rollups.
+ */
+extern RollupSet *rollup_set_of_session(Oid target);
+
+/*
+ * Computes the groups that these rows (of the target's row type) belong to again, from what the
+ * target now holds; `except` is a partition whose rows no longer count, or InvalidOid.
+ */
+extern void rollup_set_recompute(RollupSet *set, Tuplestorestate *rows, TupleDesc desc, Oid except);
+
+/* Empties the rollups, as the target has been. */
+extern void rollup_set_truncate(RollupSet *set);
+
+/* Fills one rollup from what the target now holds; the caller has locked out all writers. */
+extern void rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *range);
+
+/* Makes sure no process uses what it knew about the rollups of a target. */
+extern void rollup_set_changed(Oid target);
+
+/* The settings that give a query its meaning: as they are, and put in force until the GUC level ends. */
+extern Jsonb *rollup_settings_now(void);
+
+/* Runs as the rollup's owner under its settings, until the end; returns what the end needs. */
+typedef struct RollupScope
+{
+	Oid			user;
+	int			security;
+	int			guc_level;
+} RollupScope;
+
+extern void rollup_scope_enter(RollupScope *scope, const Rollup *rollup);
+extern void rollup_scope_leave(const RollupScope *scope);
+
+#endif							/* CLICKSTREAM_ROLLUP_SET_H */

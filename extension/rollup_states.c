@@ -1,0 +1,346 @@
+/*
+ * rollup_states.c
+ *		A rollup's query over some rows -> the transition states of their groups.
+ *
+ * Called by rollup_delta.c; writes nothing and knows nothing of the rollup's table.
+ *
+ * The query is planned as any other, but for two changes.  In its range table the target is replaced
+ * by a named tuplestore that holds just the rows in question, as a trigger's transition table would
+ * be: joins, filters and expressions work unchanged, and there is no name to be found or shadowed.
+ * And the topmost Agg of the plan is told to do the first half of a parallel aggregate only
+ * (AGGSPLIT_INITIAL_SERIAL), so that the executor hands out states, serialised where they are
+ * internal.  Nothing may stand above the aggregates then, hence rollup_query_of_states; nor may the
+ * planner have split the aggregate itself, hence no parallel plan.
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/planner.h"
+#include "optimizer/tlist.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_relation.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "utils/lsyscache.h"
+#include "utils/queryenvironment.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "rollup_states.h"
+
+#define NEW_ROWS "_rows"
+#define TOUCHED "_touched"
+
+/* ---------------------------------------------------------------- plans */
+
+/* A named tuplestore's range table entry: as addRangeTableEntryForENR makes it. */
+static void
+make_named_tuplestore(RangeTblEntry *rte, const char *name, TupleDesc desc, double n_rows)
+{
+	int			i;
+
+	rte->rtekind = RTE_NAMEDTUPLESTORE;
+	rte->relid = InvalidOid;
+	rte->relkind = 0;
+	rte->rellockmode = 0;
+	rte->inh = false;
+	rte->enrname = pstrdup(name);
+	rte->enrtuples = Max(n_rows, 1);
+	rte->coltypes = rte->coltypmods = rte->colcollations = NIL;
+	compat_forget_permissions(rte);
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		bool		dropped = attribute->attisdropped;
+
+		rte->coltypes = lappend_oid(rte->coltypes, dropped ? InvalidOid : attribute->atttypid);
+		rte->coltypmods = lappend_int(rte->coltypmods, dropped ? 0 : attribute->atttypmod);
+		rte->colcollations = lappend_oid(rte->colcollations,
+										 dropped ? InvalidOid : attribute->attcollation);
+	}
+}
+
+/* Makes a plan hand out states; the top of it is the aggregate over which nothing stands. */
+static void
+stop_at_states(PlannedStmt *plan)
+{
+	Agg		   *agg = (Agg *) plan->planTree;
+	ListCell   *cell;
+
+	if (!IsA(agg, Agg) || agg->aggsplit != AGGSPLIT_SIMPLE)
+		elog(ERROR, "a rollup's query was planned without an aggregate on top: node %d",
+			 (int) nodeTag(agg));
+	agg->aggsplit = AGGSPLIT_INITIAL_SERIAL;
+	foreach(cell, agg->plan.targetlist)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		if (IsA(entry->expr, Aggref))
+			mark_partial_aggref((Aggref *) entry->expr, AGGSPLIT_INITIAL_SERIAL);
+	}
+}
+
+static PlannedStmt *
+plan_states(Query *query)
+{
+	List	   *rewritten;
+	PlannedStmt *plan;
+
+	AcquireRewriteLocks(query, true, false);
+	rewritten = QueryRewrite(query);
+	if (list_length(rewritten) != 1)
+		elog(ERROR, "a rollup's query was rewritten into %d", list_length(rewritten));
+	PushActiveSnapshot(GetTransactionSnapshot());
+	plan = pg_plan_query(linitial_node(Query, rewritten), "a rollup's query", 0, NULL);
+	PopActiveSnapshot();
+	stop_at_states(plan);
+	return plan;
+}
+
+PlannedStmt *
+rollup_states_plan(const RollupQuery *rollup, TupleDesc desc, double n_rows)
+{
+	Query	   *query = rollup_query_of_states(rollup);
+
+	make_named_tuplestore(rt_fetch(rollup->target_index, query->rtable), NEW_ROWS, desc, n_rows);
+	return plan_states(query);
+}
+
+/* ---------------------------------------------------------------- conditions on the target itself */
+
+/* an operand, as the operator wants it: varchar as text, for example */
+static Expr *
+operand(Node *node, Oid wanted)
+{
+	Oid			type = exprType(node);
+
+	if (type == wanted || IsPolymorphicType(wanted))
+		return (Expr *) node;
+	return (Expr *) makeRelabelType((Expr *) node, wanted, -1, exprCollation(node),
+									COERCE_IMPLICIT_CAST);
+}
+
+static Expr *
+comparison(Oid operator, Node *left, Node *right)
+{
+	Oid			left_type;
+	Oid			right_type;
+	Expr	   *clause;
+
+	op_input_types(operator, &left_type, &right_type);
+	clause = make_opclause(operator, BOOLOID, false, operand(left, left_type),
+						   operand(right, right_type), InvalidOid, exprCollation(left));
+	set_opfuncid((OpExpr *) clause);
+	return clause;
+}
+
+static Node *
+is_null(Node *node)
+{
+	NullTest   *test = makeNode(NullTest);
+
+	test->arg = (Expr *) node;
+	test->nulltesttype = IS_NULL;
+	test->argisrow = false;
+	test->location = -1;
+	return (Node *) test;
+}
+
+static void
+add_condition(Query *query, Node *condition)
+{
+	query->jointree->quals = make_and_qual(query->jointree->quals, condition);
+}
+
+/* key = touched.key, or both NULL; each alone can be hashed when no NULL is there */
+static void
+add_touched_key(Query *query, SortGroupClause *clause, Node *key, Node *touched, bool nulls)
+{
+	Node	   *condition = (Node *) comparison(clause->eqop, key, touched);
+
+	if (nulls)
+		condition = (Node *) makeBoolExpr(OR_EXPR,
+										  list_make2(condition,
+													 makeBoolExpr(AND_EXPR,
+																  list_make2(is_null(copyObject(key)),
+																			 is_null(copyObject(touched))),
+																  -1)),
+										  -1);
+	add_condition(query, condition);
+}
+
+static int
+add_touched_relation(Query *query, TupleDesc desc, double n_rows)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	int			i;
+
+	make_named_tuplestore(rte, TOUCHED, desc, n_rows);
+	rte->eref = makeAlias(TOUCHED, NIL);
+	for (i = 0; i < desc->natts; i++)
+		rte->eref->colnames = lappend(rte->eref->colnames,
+									  makeString(pstrdup(NameStr(TupleDescAttr(desc, i)->attname))));
+	rte->inFromCl = true;
+	query->rtable = lappend(query->rtable, rte);
+	ref->rtindex = list_length(query->rtable);
+	query->jointree->fromlist = lappend(query->jointree->fromlist, ref);
+	return ref->rtindex;
+}
+
+/* A group of touched is there once, so joining it multiplies nothing. */
+static void
+add_touched(Query *query, const RollupMerge *merge, const RollupRows *which)
+{
+	TupleDesc	desc = merge->states_desc;
+	int			index;
+	ListCell   *cell;
+
+	if (merge->query->is_single_group)
+		return;
+	index = add_touched_relation(query, desc, tuplestore_tuple_count(which->touched));
+	foreach(cell, rollup_query_keys(merge->query))
+	{
+		int			n = foreach_current_index(cell);
+		TargetEntry *entry = list_nth_node(TargetEntry, merge->query->query->targetList,
+										   lfirst_int(cell) - 1);
+		Form_pg_attribute attribute = TupleDescAttr(desc, n);
+
+		add_touched_key(query,
+						get_sortgroupref_clause(entry->ressortgroupref, query->groupClause),
+						copyObject((Node *) entry->expr),
+						(Node *) makeVar(index, n + 1, attribute->atttypid, attribute->atttypmod,
+										 attribute->attcollation, 0),
+						which->null_keys[n]);
+	}
+}
+
+static void
+add_except(Query *query, int target_index, Oid partition)
+{
+	Var		   *tableoid = makeVar(target_index, TableOidAttributeNumber, OIDOID, -1, InvalidOid, 0);
+	Const	   *value = makeConst(OIDOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(partition),
+								  false, true);
+	Oid			operator = OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<>")),
+											OIDOID, OIDOID);
+
+	add_condition(query, (Node *) comparison(operator, (Node *) tableoid, (Node *) value));
+}
+
+static void
+add_bound(Query *query, Node *key, const char *operator_name, TimestampTz bound)
+{
+	Const	   *value = makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz),
+								  TimestampTzGetDatum(bound), false, FLOAT8PASSBYVAL);
+	Oid			operator = OpernameGetOprid(list_make2(makeString("pg_catalog"),
+													   makeString(pstrdup(operator_name))),
+											exprType(key), TIMESTAMPTZOID);
+
+	add_condition(query, (Node *) comparison(operator, key, (Node *) value));
+}
+
+static void
+add_range(Query *query, const RollupQuery *rollup, const RollupRange *range)
+{
+	AttrNumber	column = rollup_query_time_column(rollup);
+	TargetEntry *entry;
+
+	if (!range->has_from && !range->has_to)
+		return;
+	entry = list_nth_node(TargetEntry, rollup->query->targetList, column - 1);
+	if (range->has_from)
+		add_bound(query, copyObject((Node *) entry->expr), ">=", range->from);
+	if (range->has_to)
+		add_bound(query, copyObject((Node *) entry->expr), "<", range->to);
+}
+
+/* ---------------------------------------------------------------- their execution */
+
+static void
+register_tuplestore(QueryEnvironment *environment, const char *name, Tuplestorestate *store,
+					TupleDesc desc)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+
+	relation->md.name = pstrdup(name);
+	relation->md.tupdesc = desc;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = tuplestore_tuple_count(store);
+	relation->reldata = store;
+	register_ENR(environment, relation);
+}
+
+/* Runs a plan under the active snapshot. */
+static Tuplestorestate *
+run(PlannedStmt *plan, QueryEnvironment *environment)
+{
+	Tuplestorestate *states = tuplestore_begin_heap(true, false, work_mem);
+	DestReceiver *receiver = CreateDestReceiver(DestTuplestore);
+	QueryDesc  *query;
+
+	SetTuplestoreDestReceiverParams(receiver, states, CurrentMemoryContext, false, NULL, NULL);
+	query = CreateQueryDesc(plan, "a rollup's query", GetActiveSnapshot(), InvalidSnapshot, receiver,
+							NULL, environment, 0);
+	ExecutorStart(query, 0);
+	compat_executor_run(query);
+	ExecutorFinish(query);
+	ExecutorEnd(query);
+	FreeQueryDesc(query);
+	receiver->rDestroy(receiver);
+	return states;
+}
+
+Tuplestorestate *
+rollup_states_of(PlannedStmt *plan, Tuplestorestate *rows, TupleDesc desc)
+{
+	QueryEnvironment *environment = create_queryEnv();
+	Tuplestorestate *states;
+
+	register_tuplestore(environment, NEW_ROWS, rows, desc);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	states = run(plan, environment);
+	PopActiveSnapshot();
+	return states;
+}
+
+/*
+ * The snapshot is new: whoever calls has locked the groups in question before.  Under REPEATABLE
+ * READ it is the transaction's, and locking a group that changed since has failed already.
+ */
+Tuplestorestate *
+rollup_states_of_target(RollupMerge *merge, const RollupRows *which)
+{
+	Query	   *query = rollup_query_of_states(merge->query);
+	QueryEnvironment *environment = create_queryEnv();
+	Tuplestorestate *states;
+	PlannedStmt *plan;
+
+	if (which->touched != NULL)
+	{
+		add_touched(query, merge, which);
+		register_tuplestore(environment, TOUCHED, which->touched, merge->states_desc);
+	}
+	if (OidIsValid(which->except))
+		add_except(query, merge->query->target_index, which->except);
+	if (which->range != NULL)
+		add_range(query, merge->query, which->range);
+	plan = plan_states(query);
+
+	CommandCounterIncrement();
+	PushActiveSnapshot(which->touched != NULL ? GetTransactionSnapshot() : GetLatestSnapshot());
+	states = run(plan, environment);
+	PopActiveSnapshot();
+	return states;
+}

@@ -1,0 +1,33 @@
+/*
+ * rollup_states.h
+ *		Runs a rollup's query over some rows, and stops short of the values: states of groups.
+ */
+#ifndef CLICKSTREAM_ROLLUP_STATES_H
+#define CLICKSTREAM_ROLLUP_STATES_H
+
+#include "postgres.h"
+
+#include "nodes/plannodes.h"
+#include "utils/tuplestore.h"
+
+#include "rollup_merge.h"
+#include "rollup_query.h"
+#include "rollup_set.h"
+
+/* which rows of the target, when the query runs over the target itself */
+typedef struct RollupRows
+{
+	Tuplestorestate *touched;	/* only those of the groups in it, or NULL */
+	const bool *null_keys;		/* whether touched has NULL in a key */
+	Oid			except;			/* not those of this partition, or InvalidOid */
+	const RollupRange *range;	/* only groups within, or NULL */
+} RollupRows;
+
+/* the plan over a named tuplestore that has the target's row type; may be kept and run again */
+extern PlannedStmt *rollup_states_plan(const RollupQuery *query, TupleDesc desc, double n_rows);
+
+/* both give tuples of merge->states_desc, in a tuplestore in the current memory context */
+extern Tuplestorestate *rollup_states_of(PlannedStmt *plan, Tuplestorestate *rows, TupleDesc desc);
+extern Tuplestorestate *rollup_states_of_target(RollupMerge *merge, const RollupRows *which);
+
+#endif							/* CLICKSTREAM_ROLLUP_STATES_H */
