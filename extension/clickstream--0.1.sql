@@ -200,6 +200,23 @@ COMMENT ON COLUMN rollups.query IS 'the query as it was written';
 COMMENT ON COLUMN rollups.settings IS 'the settings that give the query its meaning, as they were when the rollup was made';
 COMMENT ON COLUMN rollups.complete IS 'whether all rows that were there before the rollup are in it';
 
+-- What a rollup's table and target call; not for anybody else.
+CREATE FUNCTION _rollup_trigger() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_rollup_trigger';
+COMMENT ON FUNCTION _rollup_trigger IS 'on a rollup''s target and its partitions: takes every change into the rollups';
+
+CREATE FUNCTION _rollup_guard() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_rollup_guard';
+COMMENT ON FUNCTION _rollup_guard IS 'on a rollup''s table: refuses changes by anybody but clickstream';
+
+CREATE FUNCTION _combine(aggregate oid, argument_types oid[], "collation" oid, a anyelement, b anyelement) RETURNS anyelement
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'clickstream_combine';
+COMMENT ON FUNCTION _combine IS 'two transition states of an aggregate as one; works only within clickstream';
+
+CREATE FUNCTION _finish(aggregate oid, argument_types oid[], "collation" oid, state "any", type anyelement) RETURNS anyelement
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'clickstream_finish';
+COMMENT ON FUNCTION _finish IS 'the value of an aggregate in a transition state; works only within clickstream';
+
 CREATE FUNCTION create_rollup(name text, query text, with_data boolean DEFAULT true, retention interval DEFAULT NULL)
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_create_rollup';
 COMMENT ON FUNCTION create_rollup IS 'makes a table of an aggregate query and keeps it exact in the transaction of every change';
@@ -329,7 +346,7 @@ COMMENT ON VIEW stat_sources IS 'each source: its state, what it has read and wr
 
 CREATE VIEW stat_rollups WITH (security_invoker = true) AS
 SELECT r.rollup, r.target, r.complete,
-       CASE WHEN r.complete THEN 'complete' ELSE 'backfilling' END AS state
+       CASE WHEN r.complete THEN 'complete' ELSE 'incomplete' END AS state
 FROM clickstream.rollups r;
 COMMENT ON VIEW stat_rollups IS 'each rollup and whether it is complete';
 

@@ -44,4 +44,18 @@
 #define compat_owns_relation(relation, role) pg_class_ownercheck(relation, role)
 #endif
 
+/* what a range table entry asks for is kept beside the range table since 16 */
+#if PG_VERSION_NUM >= 160000
+#define compat_forget_permissions(rte) ((rte)->perminfoindex = 0)
+#else
+#define compat_forget_permissions(rte) \
+	((rte)->requiredPerms = 0, (rte)->selectedCols = NULL, (rte)->checkAsUser = InvalidOid)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define compat_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0)
+#else
+#define compat_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0, true)
+#endif
+
 #endif							/* CLICKSTREAM_COMPAT_H */

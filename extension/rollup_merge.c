@@ -26,7 +26,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/tlist.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_func.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -552,6 +552,19 @@ rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestat
 	register_states(merge, "_states", touched);
 	register_states(merge, "_left", left);
 	execute(prepare(removal_text(merge, null_keys)), level);
+}
+
+/* Not TRUNCATE: readers go on. */
+void
+rollup_merge_truncate(RollupMerge *merge)
+{
+	int			level = begin_statement();
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "DELETE FROM ");
+	append_table(&sql, merge);
+	execute(prepare(sql.data), level);
 }
 
 bool *

@@ -37,6 +37,7 @@ extern void rollup_merge_free(RollupMerge *merge);
 /* Both as the current user, who is the rollup's owner. */
 extern void rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states);
 extern void rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestate *left);
+extern void rollup_merge_truncate(RollupMerge *merge);
 
 /* Whether the code that asks was called by rollup_merge_run or _remove: only they may write. */
 extern bool rollup_merge_is_running(void);

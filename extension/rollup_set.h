@@ -41,6 +41,9 @@ extern void rollup_set_truncate(RollupSet *set);
 /* Fills one rollup from what the target now holds; the caller has locked out all writers. */
 extern void rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *range);
 
+/* The row of a rollup without GROUP BY is there from the start. */
+extern void rollup_set_fill_with_nothing(RollupSet *set, Oid rollup);
+
 /* Makes sure no process uses what it knew about the rollups of a target. */
 extern void rollup_set_changed(Oid target);
 

@@ -1,0 +1,425 @@
+/*
+ * rollup_api.c
+ *		create_rollup, drop_rollup, refresh_rollup: checked, recorded, made.
+ *
+ * Owns what a rollup consists of: a table with the query's columns and, after them, hidden ones for
+ * states; a unique index on the group keys; a view with the query, which follows renames and records
+ * what the query depends on; a guard on the table; triggers on the target and its partitions; a row
+ * of clickstream.rollups.  check_rollup is in rollup_check.c.
+ *
+ * All of it happens in the caller's transaction, while writers of the target are locked out, so
+ * nothing is counted twice or missed.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "commands/defrem.h"
+#include "commands/view.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "rollup_api.h"
+#include "rollup_query.h"
+#include "rollup_set.h"
+#include "rollup_trigger.h"
+
+PG_FUNCTION_INFO_V1(clickstream_create_rollup);
+PG_FUNCTION_INFO_V1(clickstream_drop_rollup);
+PG_FUNCTION_INFO_V1(clickstream_refresh_rollup);
+
+static void
+run_ddl(const char *sql)
+{
+	int			result;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	result = SPI_execute(sql, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
+	SPI_finish();
+}
+
+static const char *
+qualified_name(Oid relation)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
+									  get_rel_name(relation));
+}
+
+/* ---------------------------------------------------------------- arguments */
+
+static RangeVar *
+name_argument(text *name)
+{
+	return makeRangeVarFromNameList(textToQualifiedNameList(name));
+}
+
+/* The rollup of that name, with or without a schema; the caller must act for its owner. */
+Rollup *
+rollup_by_name(text *name, LOCKMODE lock)
+{
+	RangeVar   *range = name_argument(name);
+	Oid			relation = RangeVarGetRelid(range, lock, true);
+	Rollup	   *rollup = OidIsValid(relation) ? catalog_rollup_by_relation(relation) : NULL;
+
+	if (rollup == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("rollup \"%s\" does not exist", text_to_cstring(name)),
+				 errhint("SELECT rollup FROM clickstream.rollups lists them.")));
+	if (!has_privs_of_role(GetUserId(), rollup->owner))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relation));
+	return rollup;
+}
+
+static void
+require_target_owner(Oid target)
+{
+	if (!compat_owns_relation(target, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(target));
+}
+
+/* Keeps writers of the target and of each of its partitions out until the transaction's end. */
+static void
+lock_out_writers(Oid target)
+{
+	LockRelationOid(target, ShareRowExclusiveLock);
+	list_free(find_all_inheritors(target, ShareRowExclusiveLock, NULL));
+}
+
+/* ---------------------------------------------------------------- the table */
+
+static void
+append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
+{
+	appendStringInfo(sql, "%s %s", quote_identifier(name),
+					 format_type_extended(type, typmod,
+										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	if (OidIsValid(collation) && collation != get_typcollation(type))
+		appendStringInfo(sql, " COLLATE %s", generate_collation_name(collation));
+}
+
+static void
+append_columns(StringInfo sql, const RollupQuery *query)
+{
+	ListCell   *cell;
+
+	foreach(cell, query->outputs)
+	{
+		RollupOutput *output = lfirst(cell);
+
+		if (foreach_current_index(cell) > 0)
+			appendStringInfoString(sql, ", ");
+		append_column(sql, output->name, output->type, output->typmod, output->collation);
+	}
+	if (query->is_single_group)
+		appendStringInfoString(sql, ", " ROLLUP_KEY_COLUMN " boolean");
+	foreach(cell, query->aggregates)
+	{
+		RollupAggregate *aggregate = lfirst(cell);
+
+		if (aggregate->is_output)
+			continue;
+		appendStringInfoString(sql, ", ");
+		append_column(sql, aggregate->name, aggregate->state_type, -1, aggregate->state_collation);
+	}
+}
+
+static const char *
+key_names(const RollupQuery *query)
+{
+	StringInfoData names;
+	ListCell   *cell;
+
+	if (query->is_single_group)
+		return ROLLUP_KEY_COLUMN;
+	initStringInfo(&names);
+	foreach(cell, rollup_query_keys(query))
+		appendStringInfo(&names, "%s%s", foreach_current_index(cell) > 0 ? ", " : "",
+						 quote_identifier(((RollupOutput *) list_nth(query->outputs,
+																	 lfirst_int(cell) - 1))->name));
+	return names.data;
+}
+
+static bool
+keys_may_be_null(const RollupQuery *query)
+{
+	ListCell   *cell;
+
+	foreach(cell, query->outputs)
+	{
+		RollupOutput *output = lfirst(cell);
+
+		if (output->is_key && output->may_be_null)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A group's row is updated again and again: pages keep room for it, and no index has a column that
+ * changes, so that these updates are HOT.
+ */
+static Oid
+make_table(const RangeVar *name, Oid schema, const RollupQuery *query)
+{
+	const char *table = quote_qualified_identifier(get_namespace_name(schema), name->relname);
+	bool		unlogged = get_rel_persistence(query->target) == RELPERSISTENCE_UNLOGGED;
+	bool		nulls = keys_may_be_null(query);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE %sTABLE %s (", unlogged ? "UNLOGGED " : "", table);
+	append_columns(&sql, query);
+	if (nulls)
+		appendStringInfo(&sql, ", UNIQUE NULLS NOT DISTINCT (%s)", key_names(query));
+	else
+		appendStringInfo(&sql, ", PRIMARY KEY (%s)", key_names(query));
+	appendStringInfoString(&sql, ") WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05)");
+	run_ddl(sql.data);
+	if (nulls)
+		run_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", table));
+	return get_relname_relid(name->relname, schema);
+}
+
+static Oid
+make_definition(const RangeVar *name, Oid schema, RawStmt *query, const char *text)
+{
+	ViewStmt   *statement = makeNode(ViewStmt);
+	char	   *view = ChooseRelationName(name->relname, NULL, "definition", schema, false);
+	ObjectAddress address;
+
+	statement->view = makeRangeVar(get_namespace_name(schema), view, -1);
+	statement->query = query->stmt;
+	statement->withCheckOption = NO_CHECK_OPTION;
+	address = DefineView(statement, text, query->stmt_location, query->stmt_len);
+	CommandCounterIncrement();
+	return address.objectId;
+}
+
+/* DROP of what the query reads says that the rollup is in the way; CASCADE takes it along. */
+static void
+record_dependency(Oid rollup, Oid definition)
+{
+	ObjectAddress table;
+	ObjectAddress view;
+
+	ObjectAddressSet(table, RelationRelationId, rollup);
+	ObjectAddressSet(view, RelationRelationId, definition);
+	recordDependencyOn(&table, &view, DEPENDENCY_NORMAL);
+}
+
+/* ---------------------------------------------------------------- create_rollup */
+
+static bool
+is_target_of_source(Oid relation)
+{
+	return catalog_sources_of_target(relation) != NIL;
+}
+
+static void
+refuse_taken_name(const RangeVar *name, Oid schema)
+{
+	Oid			there = get_relname_relid(name->relname, schema);
+
+	if (!OidIsValid(there))
+		return;
+	if (catalog_rollup_by_relation(there) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("rollup \"%s\" already exists", name->relname),
+				 errhint("Drop it with clickstream.drop_rollup, or choose another name.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_TABLE),
+			 errmsg("relation \"%s\" already exists", name->relname),
+			 errhint("A rollup makes a table of its own; choose another name.")));
+}
+
+static List *
+key_list(const RollupQuery *query)
+{
+	List	   *names = NIL;
+	ListCell   *cell;
+
+	if (query->is_single_group)
+		return list_make1(pstrdup(ROLLUP_KEY_COLUMN));
+	foreach(cell, rollup_query_keys(query))
+		names = lappend(names, ((RollupOutput *) list_nth(query->outputs, lfirst_int(cell) - 1))->name);
+	return names;
+}
+
+static void
+record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, Interval *retention,
+	   bool complete)
+{
+	Rollup		row = {0};
+
+	row.rollup = rollup;
+	row.target = query->target;
+	row.definition = definition;
+	row.owner = GetUserId();
+	row.query = pstrdup(text);
+	row.keys = key_list(query);
+	row.settings = rollup_settings_now();
+	row.retention = retention;
+	row.complete = complete;
+	(void) catalog_rollup_insert(&row);
+	record_dependency(rollup, definition);
+	CommandCounterIncrement();
+}
+
+/* A rollup over a rollup would be told of its changes in the midst of a merge. */
+static void
+refuse_rollup_as_target(Oid target)
+{
+	if (catalog_rollup_by_relation(target) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("\"%s\" is a rollup itself", get_rel_name(target)),
+				 errhint("Make the rollup over the table behind it, or a view over this one.")));
+}
+
+static void
+create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *retention)
+{
+	Oid			schema = RangeVarGetCreationNamespace(name);
+	RawStmt    *raw;
+	RollupQuery *query;
+	RollupSet  *set;
+	Oid			rollup;
+	Oid			definition;
+
+	refuse_taken_name(name, schema);
+	query = rollup_query_parse(text, is_target_of_source, &raw);
+	refuse_rollup_as_target(query->target);
+	require_target_owner(query->target);
+	lock_out_writers(query->target);
+
+	definition = make_definition(name, schema, raw, text);
+	rollup = make_table(name, schema, query);
+	rollup_guard_install(rollup);
+	rollup_triggers_install(query->target);
+	record(rollup, definition, query, text, retention, with_data);
+	rollup_set_changed(query->target);
+	CommandCounterIncrement();
+
+	set = rollup_set_open(query->target);
+	if (with_data)
+		rollup_set_fill(set, rollup, NULL);
+	else
+		rollup_set_fill_with_nothing(set, rollup);
+	rollup_set_close(set);
+}
+
+Datum
+clickstream_create_rollup(PG_FUNCTION_ARGS)
+{
+	int			i;
+
+	for (i = 0; i < 3; i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("name, query and with_data of a rollup cannot be NULL"),
+					 errhint("SELECT clickstream.create_rollup('name', 'SELECT … FROM table GROUP BY …').")));
+	}
+	create_rollup(name_argument(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+				  PG_GETARG_BOOL(2), PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3));
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- drop_rollup */
+
+/* What remains when the table and the definition are gone, or are about to go. */
+void
+rollup_forget(const Rollup *rollup)
+{
+	catalog_rollup_delete(rollup->id);
+	CommandCounterIncrement();
+	if (get_rel_name(rollup->target) == NULL)
+		return;
+	if (catalog_rollups_of_target(rollup->target) == NIL)
+		rollup_triggers_remove(rollup->target);
+	rollup_set_changed(rollup->target);
+}
+
+/* The order of locks is that of a writer: the target first. */
+Datum
+clickstream_drop_rollup(PG_FUNCTION_ARGS)
+{
+	Rollup	   *rollup = rollup_by_name(PG_GETARG_TEXT_PP(0), NoLock);
+
+	lock_out_writers(rollup->target);
+	LockRelationOid(rollup->rollup, AccessExclusiveLock);
+	rollup_forget(rollup);
+	run_ddl(psprintf("DROP TABLE %s", qualified_name(rollup->rollup)));
+	run_ddl(psprintf("DROP VIEW %s", qualified_name(rollup->definition)));
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- refresh_rollup */
+
+/* from and to, as arguments of a number and the one after it */
+RollupRange
+rollup_range_arguments(FunctionCallInfo fcinfo, int argument, const Rollup *rollup)
+{
+	RollupRange range = {0};
+
+	range.has_from = !PG_ARGISNULL(argument);
+	range.has_to = !PG_ARGISNULL(argument + 1);
+	if (range.has_from)
+		range.from = PG_GETARG_TIMESTAMPTZ(argument);
+	if (range.has_to)
+		range.to = PG_GETARG_TIMESTAMPTZ(argument + 1);
+	if ((range.has_from || range.has_to) &&
+		rollup_query_time_column(rollup_query_of_definition(rollup->definition, rollup->target)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("rollup \"%s\" has no group key that is a point in time",
+						get_rel_name(rollup->rollup)),
+				 errhint("Leave out from and to.")));
+	return range;
+}
+
+Datum
+clickstream_refresh_rollup(PG_FUNCTION_ARGS)
+{
+	Rollup	   *rollup;
+	RollupRange range;
+	RollupSet  *set;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a rollup's name cannot be NULL"),
+				 errhint("SELECT rollup FROM clickstream.rollups lists them.")));
+	rollup = rollup_by_name(PG_GETARG_TEXT_PP(0), NoLock);
+	range = rollup_range_arguments(fcinfo, 1, rollup);
+	lock_out_writers(rollup->target);
+	set = rollup_set_open(rollup->target);
+	rollup_set_fill(set, rollup->rollup, &range);
+	rollup_set_close(set);
+	if (!rollup->complete && !range.has_from && !range.has_to)
+	{
+		rollup->complete = true;
+		catalog_rollup_update(rollup);
+	}
+	PG_RETURN_VOID();
+}

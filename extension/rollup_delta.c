@@ -1,0 +1,490 @@
+/*
+ * rollup_delta.c
+ *		Applies changed rows of a table to every rollup over it, in the caller's transaction.
+ *
+ * Called by the source worker (new rows), by rollup_trigger.c (all other writers) and by
+ * rollup_api.c (fill, refresh).  Brings together what rollup_states.c computes and rollup_merge.c
+ * writes; must never write anything itself, nor commit.
+ *
+ * A RollupSet keeps the plans of all rollups of a target between transactions.  It is marked stale by
+ * an invalidation of any relation in them, or of any function or type, and is then made anew as a
+ * whole: this is rare, and takes a few milliseconds.
+ *
+ * New rows are added: the states of their groups are combined with those in the table.  For rows that
+ * were deleted or changed, the groups they belonged to or now belong to are computed again:
+ *		1. lock the groups' rows in the rollup, in key order (a group that is not there is made, empty);
+ *		2. take a new snapshot;
+ *		3. compute the groups from the raw rows, and put that in place of what is there.
+ * In any other order a batch that commits in between would be lost.  A batch that comes later
+ * waits for the lock in (1) and adds to the outcome of (3).
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "nodes/plannodes.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "rollup_delta.h"
+#include "rollup_merge.h"
+#include "rollup_query.h"
+#include "rollup_set.h"
+#include "rollup_states.h"
+
+typedef struct RollupPlan
+{
+	Rollup	   *rollup;
+	char	   *name;			/* for errors, when the catalogs cannot be asked */
+	RollupQuery *query;
+	RollupMerge *merge;
+	PlannedStmt *delta;			/* made when first used */
+} RollupPlan;
+
+struct RollupSet
+{
+	dlist_node	node;			/* of all_sets */
+	Oid			target;
+	LOCKMODE	lock;			/* on the target, while in use */
+	MemoryContext context;		/* of the set itself */
+	MemoryContext loaded;		/* of all that is made anew when stale; child of context */
+	List	   *plans;			/* of RollupPlan *, ordered by id */
+	bool		is_stale;
+	int			in_use;
+	MemoryContextCallback forget;
+};
+
+/*
+ * Backend-local: what relation cache invalidations are to mark.  A set leaves the list when its
+ * memory goes.
+ */
+static dlist_head all_sets = DLIST_STATIC_INIT(all_sets);
+
+/* ---------------------------------------------------------------- when a set is stale */
+
+static bool
+depends_on(const RollupSet *set, Oid relation)
+{
+	ListCell   *cell;
+
+	if (relation == InvalidOid || relation == set->target)
+		return true;
+	foreach(cell, set->plans)
+	{
+		RollupPlan *plan = lfirst(cell);
+
+		if (relation == plan->rollup->rollup || relation == plan->rollup->definition)
+			return true;
+		if (plan->delta != NULL && list_member_oid(plan->delta->relationOids, relation))
+			return true;
+	}
+	return false;
+}
+
+static void
+note_relation_change(Datum argument, Oid relation)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_sets)
+	{
+		RollupSet  *set = dlist_container(RollupSet, node, iter.cur);
+
+		if (!set->is_stale && depends_on(set, relation))
+			set->is_stale = true;
+	}
+}
+
+static void
+note_object_change(Datum argument, int cache, uint32 hash)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_sets)
+		dlist_container(RollupSet, node, iter.cur)->is_stale = true;
+}
+
+static void
+watch_changes(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	watching = true;
+	CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, note_object_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, note_object_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(AGGFNOID, note_object_change, (Datum) 0);
+}
+
+void
+rollup_set_changed(Oid target)
+{
+	CacheInvalidateRelcacheByRelid(target);
+}
+
+/* ---------------------------------------------------------------- making a set */
+
+static void
+free_plans(RollupSet *set)
+{
+	ListCell   *cell;
+
+	foreach(cell, set->plans)
+		rollup_merge_free(((RollupPlan *) lfirst(cell))->merge);
+	set->plans = NIL;
+	MemoryContextReset(set->loaded);
+}
+
+static void
+forget_set(void *argument)
+{
+	RollupSet  *set = argument;
+	ListCell   *cell;
+
+	dlist_delete(&set->node);
+	foreach(cell, set->plans)
+		rollup_merge_free(((RollupPlan *) lfirst(cell))->merge);
+}
+
+static RollupSet *
+make_set(Oid target, LOCKMODE lock, MemoryContext parent)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "clickstream rollups of a table",
+												  ALLOCSET_SMALL_SIZES);
+	RollupSet  *set = MemoryContextAllocZero(context, sizeof(RollupSet));
+
+	watch_changes();
+	set->target = target;
+	set->lock = lock;
+	set->context = context;
+	set->loaded = AllocSetContextCreate(context, "plans", ALLOCSET_DEFAULT_SIZES);
+	set->is_stale = true;
+	dlist_push_head(&all_sets, &set->node);
+	set->forget.func = forget_set;
+	set->forget.arg = set;
+	MemoryContextRegisterResetCallback(context, &set->forget);
+	return set;
+}
+
+static RollupPlan *
+make_plan(Rollup *rollup)
+{
+	RollupPlan *plan = palloc0(sizeof(RollupPlan));
+
+	plan->rollup = rollup;
+	plan->name = get_rel_name(rollup->rollup);
+	plan->query = rollup_query_of_definition(rollup->definition, rollup->target);
+	plan->merge = rollup_merge_create(plan->query, rollup->rollup);
+	return plan;
+}
+
+/* The locks come first: what is read then stays as it is until the transaction's end. */
+static void
+load(RollupSet *set)
+{
+	MemoryContext caller = MemoryContextSwitchTo(set->loaded);
+	ListCell   *cell;
+
+	foreach(cell, catalog_rollups_of_target(set->target))
+	{
+		Rollup	   *rollup = lfirst(cell);
+
+		LockRelationOid(rollup->rollup, RowExclusiveLock);
+		LockRelationOid(rollup->definition, AccessShareLock);
+		if (get_rel_name(rollup->rollup) != NULL && get_rel_name(rollup->definition) != NULL)
+			set->plans = lappend(set->plans, make_plan(rollup));
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+lock_relations(RollupSet *set)
+{
+	ListCell   *cell;
+	ListCell   *inner;
+
+	foreach(cell, set->plans)
+	{
+		RollupPlan *plan = lfirst(cell);
+
+		LockRelationOid(plan->rollup->rollup, RowExclusiveLock);
+		LockRelationOid(plan->rollup->definition, AccessShareLock);
+		if (plan->delta == NULL)
+			continue;
+		foreach(inner, plan->delta->relationOids)
+			LockRelationOid(lfirst_oid(inner), AccessShareLock);
+	}
+}
+
+/* Brings the set up to date, and locks all that it stands on until the end of the transaction. */
+static void
+make_current(RollupSet *set)
+{
+	int			tries;
+
+	LockRelationOid(set->target, set->lock);
+	for (tries = 0;; tries++)
+	{
+		if (set->is_stale)
+		{
+			if (tries > 100)
+				elog(ERROR, "the rollups of \"%s\" keep changing", get_rel_name(set->target));
+			free_plans(set);
+			set->is_stale = false;
+			load(set);
+		}
+		else
+		{
+			lock_relations(set);
+			if (!set->is_stale)
+				return;
+		}
+	}
+}
+
+RollupSet *
+rollup_set_open(Oid target)
+{
+	RollupSet  *set = make_set(target, RowExclusiveLock, CurrentMemoryContext);
+
+	make_current(set);
+	return set;
+}
+
+void
+rollup_set_refresh(RollupSet *set)
+{
+	make_current(set);
+}
+
+bool
+rollup_set_is_empty(const RollupSet *set)
+{
+	return set->plans == NIL;
+}
+
+void
+rollup_set_close(RollupSet *set)
+{
+	MemoryContextDelete(set->context);
+}
+
+RollupSet *
+rollup_set_of_session(Oid target)
+{
+	RollupSet  *set = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_sets)
+	{
+		RollupSet  *other = dlist_container(RollupSet, node, iter.cur);
+
+		/* one that is in use may not change under its user */
+		if (other->target == target && other->lock == AccessShareLock && other->in_use == 0)
+			set = other;
+	}
+	if (set == NULL)
+		set = make_set(target, AccessShareLock, CacheMemoryContext);
+	make_current(set);
+	return set->plans == NIL ? NULL : set;
+}
+
+/* ---------------------------------------------------------------- applying rows */
+
+/* Says which rollup it was, and throws again; in the memory context of the caller. */
+static void
+throw_naming(const char *rollup, MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_OPERATOR_INTERVENTION)
+		PG_RE_THROW();
+	error = CopyErrorData();
+	FlushErrorState();
+	error->message = psprintf("rollup \"%s\": %s", rollup, error->message);
+	ReThrowError(error);
+}
+
+/* what is to be done with one rollup; lives on the caller's stack */
+typedef struct Change
+{
+	Tuplestorestate *rows;
+	TupleDesc	desc;
+	Oid			except;
+	const RollupRange *range;
+} Change;
+
+static Tuplestorestate *
+states_of_rows(RollupPlan *plan, const Change *change, MemoryContext kept)
+{
+	if (plan->delta == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(kept);
+
+		plan->delta = rollup_states_plan(plan->query, change->desc,
+										 tuplestore_tuple_count(change->rows));
+		MemoryContextSwitchTo(caller);
+	}
+	return rollup_states_of(plan->delta, change->rows, change->desc);
+}
+
+static void
+add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	Tuplestorestate *states = states_of_rows(plan, change, set->loaded);
+
+	if (tuplestore_tuple_count(states) > 0)
+		rollup_merge_run(plan->merge, ROLLUP_ADD, states);
+	tuplestore_end(states);
+}
+
+static void
+recompute_groups(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	RollupRows	which = {.except = change->except};
+	Tuplestorestate *left;
+
+	which.touched = states_of_rows(plan, change, set->loaded);
+	if (tuplestore_tuple_count(which.touched) > 0)
+	{
+		which.null_keys = rollup_merge_null_keys(plan->merge, which.touched);
+		rollup_merge_run(plan->merge, ROLLUP_LOCK, which.touched);
+		left = rollup_states_of_target(plan->merge, &which);
+		rollup_merge_run(plan->merge, ROLLUP_REPLACE, left);
+		if (tuplestore_tuple_count(left) < tuplestore_tuple_count(which.touched))
+			rollup_merge_remove(plan->merge, which.touched, left);
+		tuplestore_end(left);
+	}
+	tuplestore_end(which.touched);
+}
+
+static void
+fill_range(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	RollupRows	which = {.range = change->range};
+	Tuplestorestate *states = rollup_states_of_target(plan->merge, &which);
+
+	rollup_merge_run(plan->merge, ROLLUP_REPLACE, states);
+	tuplestore_end(states);
+}
+
+static void
+apply(RollupSet *set, RollupPlan *plan, const Change *change,
+	  void (*action) (RollupSet *set, RollupPlan *plan, const Change *change))
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext work = AllocSetContextCreate(context, "a rollup's change", ALLOCSET_DEFAULT_SIZES);
+	RollupScope scope;
+
+	set->in_use++;
+	PG_TRY();
+	{
+		rollup_scope_enter(&scope, plan->rollup);
+		MemoryContextSwitchTo(work);
+		action(set, plan, change);
+		MemoryContextSwitchTo(context);
+		rollup_scope_leave(&scope);
+	}
+	PG_CATCH();
+	{
+		set->in_use--;
+		throw_naming(plan->name, context);
+	}
+	PG_END_TRY();
+	set->in_use--;
+	MemoryContextDelete(work);
+}
+
+static void
+apply_to_all(RollupSet *set, const Change *change,
+			 void (*action) (RollupSet *set, RollupPlan *plan, const Change *change))
+{
+	ListCell   *cell;
+
+	foreach(cell, set->plans)
+		apply(set, lfirst(cell), change, action);
+}
+
+void
+rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
+{
+	Change		change = {.rows = rows, .desc = desc};
+
+	if (tuplestore_tuple_count(rows) > 0)
+		apply_to_all(set, &change, add_rows);
+}
+
+void
+rollup_set_recompute(RollupSet *set, Tuplestorestate *rows, TupleDesc desc, Oid except)
+{
+	Change		change = {.rows = rows, .desc = desc, .except = except};
+
+	if (tuplestore_tuple_count(rows) > 0)
+		apply_to_all(set, &change, recompute_groups);
+}
+
+static RollupPlan *
+plan_of(RollupSet *set, Oid rollup)
+{
+	ListCell   *cell;
+
+	foreach(cell, set->plans)
+	{
+		if (((RollupPlan *) lfirst(cell))->rollup->rollup == rollup)
+			return lfirst(cell);
+	}
+	elog(ERROR, "relation %u is not a rollup of relation %u", rollup, set->target);
+}
+
+void
+rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *range)
+{
+	Change		change = {.range = range};
+
+	apply(set, plan_of(set, rollup), &change, fill_range);
+}
+
+void
+rollup_set_fill_with_nothing(RollupSet *set, Oid rollup)
+{
+	RollupPlan *plan = plan_of(set, rollup);
+	Relation	target = table_open(set->target, NoLock);
+	Change		change = {.desc = RelationGetDescr(target)};
+
+	change.rows = tuplestore_begin_heap(true, false, work_mem);
+	apply(set, plan, &change, add_rows);
+	tuplestore_end(change.rows);
+	table_close(target, NoLock);
+}
+
+static void
+truncate_rollup(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	rollup_merge_truncate(plan->merge);
+	if (plan->query->is_single_group)
+		fill_range(set, plan, change);
+}
+
+void
+rollup_set_truncate(RollupSet *set)
+{
+	Change		change = {0};
+
+	apply_to_all(set, &change, truncate_rollup);
+}

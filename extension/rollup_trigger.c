@@ -1,0 +1,375 @@
+/*
+ * rollup_trigger.c
+ *		All writers but the source worker: triggers on a rollup's target and on its partitions.
+ *
+ * Owns the trigger functions and puts them in place; what a change does to a rollup is decided in
+ * rollup_delta.c.
+ *
+ * A statement trigger fires for the table that the statement named, alone: on the parent for a row
+ * that lands in a leaf, on the leaf for a row put straight into it.  So the target and everything
+ * below it have the same triggers, and no row is seen twice.  TRUNCATE fires for each table that it
+ * empties, before any is empty.  There are no transition tables then, so a leaf's trigger reads the leaf first.
+ *
+ * Statement triggers of one query all run after all its changes were made, and not always in the
+ * order of the changes (INSERT … ON CONFLICT DO UPDATE, data-modifying WITH).  A group that is
+ * computed again from the raw rows has the query's new rows already; adding them once more would
+ * count them twice.  So once something was computed again, new rows of the same client's statement are
+ * not added: their groups are computed again as well.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/tupconvert.h"
+#include "access/xact.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "rollup_merge.h"
+#include "rollup_set.h"
+#include "rollup_trigger.h"
+
+PG_FUNCTION_INFO_V1(clickstream_rollup_trigger);
+PG_FUNCTION_INFO_V1(clickstream_rollup_guard);
+
+/* a point in the course of a transaction, and the table it concerns */
+typedef struct Moment
+{
+	Oid			target;
+	TransactionId transaction;
+	TimestampTz statement;
+} Moment;
+
+/*
+ * Backend-local, and only valid within the transaction named in them: the client's statement in
+ * which groups of a target were last computed again; the TRUNCATE of a whole target under way.
+ */
+static Moment recomputed;
+static Moment truncating;
+
+/* ---------------------------------------------------------------- rows in the target's shape */
+
+/* all rows of one or two transition tables (either may be NULL), as rows of the target */
+static void
+append_rows(Tuplestorestate *to, Tuplestorestate *from, TupleTableSlot *slot,
+			TupleConversionMap *map)
+{
+	int			pointer;
+
+	if (from == NULL)
+		return;
+	pointer = tuplestore_alloc_read_pointer(from, EXEC_FLAG_REWIND);
+	tuplestore_select_read_pointer(from, pointer);
+	tuplestore_rescan(from);
+	while (tuplestore_gettupleslot(from, true, false, slot))
+	{
+		bool		should_free;
+		HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+		HeapTuple	converted = map ? execute_attr_map_tuple(tuple, map) : tuple;
+
+		tuplestore_puttuple(to, converted);
+		if (converted != tuple)
+			heap_freetuple(converted);
+		if (should_free)
+			heap_freetuple(tuple);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static Tuplestorestate *
+rows_for_target(Relation relation, Relation target, Tuplestorestate *first, Tuplestorestate *second)
+{
+	TupleConversionMap *map = convert_tuples_by_name(RelationGetDescr(relation),
+													 RelationGetDescr(target));
+	Tuplestorestate *rows;
+	TupleTableSlot *slot;
+
+	if (map == NULL && (first == NULL || second == NULL))
+		return first ? first : second;
+	rows = tuplestore_begin_heap(true, false, work_mem);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsMinimalTuple);
+	append_rows(rows, first, slot, map);
+	append_rows(rows, second, slot, map);
+	ExecDropSingleTupleTableSlot(slot);
+	return rows;
+}
+
+/* what a table holds now, under a snapshot of its own: nobody else can write it */
+static Tuplestorestate *
+rows_of_table(Relation relation)
+{
+	Tuplestorestate *rows = tuplestore_begin_heap(true, false, work_mem);
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		tuplestore_puttupleslot(rows, slot);
+		CHECK_FOR_INTERRUPTS();
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	return rows;
+}
+
+/* ---------------------------------------------------------------- what a statement did */
+
+static bool
+is_now(const Moment *moment, Oid target)
+{
+	return moment->target == target && TransactionIdIsValid(moment->transaction) &&
+		moment->transaction == GetTopTransactionIdIfAny() &&
+		moment->statement == GetCurrentStatementStartTimestamp();
+}
+
+static Moment
+now_at(Oid target)
+{
+	return (Moment) {target, GetTopTransactionId(), GetCurrentStatementStartTimestamp()};
+}
+
+static void
+after_insert(RollupSet *set, Relation target, Tuplestorestate *rows)
+{
+	if (is_now(&recomputed, RelationGetRelid(target)))
+		rollup_set_recompute(set, rows, RelationGetDescr(target), InvalidOid);
+	else
+		rollup_set_apply_insert(set, rows, RelationGetDescr(target));
+}
+
+static void
+after_update_or_delete(RollupSet *set, Relation target, Tuplestorestate *rows)
+{
+	if (tuplestore_tuple_count(rows) == 0)
+		return;
+	recomputed = now_at(RelationGetRelid(target));
+	rollup_set_recompute(set, rows, RelationGetDescr(target), InvalidOid);
+}
+
+/* A whole target: the rollup is emptied afterwards, and its partitions have nothing to do before. */
+static void
+around_truncate(RollupSet *set, TriggerData *data, Relation target)
+{
+	Relation	relation = data->tg_relation;
+
+	if (RelationGetRelid(relation) == RelationGetRelid(target))
+	{
+		if (TRIGGER_FIRED_BEFORE(data->tg_event))
+			truncating = now_at(RelationGetRelid(target));
+		else
+		{
+			truncating = (Moment) {0};
+			rollup_set_truncate(set);
+		}
+	}
+	else if (TRIGGER_FIRED_BEFORE(data->tg_event) && relation->rd_rel->relkind == RELKIND_RELATION &&
+			 !is_now(&truncating, RelationGetRelid(target)))
+		rollup_set_recompute(set,
+							 rows_for_target(relation, target, rows_of_table(relation), NULL),
+							 RelationGetDescr(target), RelationGetRelid(relation));
+}
+
+static void
+tell_rollups_of(Oid target_oid, TriggerData *data)
+{
+	RollupSet  *set = rollup_set_of_session(target_oid);
+	Relation	target;
+
+	if (set == NULL)
+		return;
+	target = table_open(target_oid, NoLock);
+	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
+		around_truncate(set, data, target);
+	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		after_insert(set, target,
+					 rows_for_target(data->tg_relation, target, NULL, data->tg_newtable));
+	else
+		after_update_or_delete(set, target,
+							   rows_for_target(data->tg_relation, target, data->tg_oldtable,
+											   data->tg_newtable));
+	table_close(target, NoLock);
+}
+
+Datum
+clickstream_rollup_trigger(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	Relation	relation;
+	ListCell   *cell;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("clickstream's rollup trigger is made by create_rollup alone"),
+				 errhint("Do not create or call it yourself.")));
+	relation = data->tg_relation;
+	tell_rollups_of(RelationGetRelid(relation), data);
+	if (relation->rd_rel->relispartition)
+	{
+		foreach(cell, get_partition_ancestors(RelationGetRelid(relation)))
+			tell_rollups_of(lfirst_oid(cell), data);
+	}
+	return PointerGetDatum(NULL);
+}
+
+/* BEFORE any change of a rollup's table */
+Datum
+clickstream_rollup_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("clickstream's guard of rollups must be called as a trigger")));
+	if (!rollup_merge_is_running())
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot change rollup \"%s\"", RelationGetRelationName(data->tg_relation)),
+				 errdetail("Its rows follow from those of the table it was made over."),
+				 errhint("Change that table; clickstream.refresh_rollup computes groups again from it.")));
+	return PointerGetDatum(NULL);
+}
+
+/* ---------------------------------------------------------------- putting triggers in place */
+
+static const struct
+{
+	const char *name;
+	const char *text;			/* with the table's name in the middle */
+	bool		only_target;
+} triggers[] = {
+	{"clickstream_rollup_insert", "AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows", false},
+	{"clickstream_rollup_update",
+	"AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows", false},
+	{"clickstream_rollup_delete", "AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows", false},
+	{"clickstream_rollup_before_truncate", "BEFORE TRUNCATE ON %s", false},
+	{"clickstream_rollup_truncate", "AFTER TRUNCATE ON %s", true},
+};
+
+static const char *
+qualified_name(Oid relation)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
+									  get_rel_name(relation));
+}
+
+static void
+run_ddl(const char *sql)
+{
+	int			result;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	result = SPI_execute(sql, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
+	SPI_finish();
+}
+
+/* returns whether there was anything to do */
+static bool
+install_on(Oid relation, bool is_target)
+{
+	bool		installed = false;
+	int			i;
+
+	for (i = 0; i < lengthof(triggers); i++)
+	{
+		StringInfoData sql;
+
+		if ((triggers[i].only_target && !is_target) ||
+			OidIsValid(get_trigger_oid(relation, triggers[i].name, true)))
+			continue;
+		initStringInfo(&sql);
+		appendStringInfo(&sql, "CREATE TRIGGER %s ", triggers[i].name);
+		appendStringInfo(&sql, triggers[i].text, qualified_name(relation));
+		appendStringInfoString(&sql, " FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_trigger()");
+		run_ddl(sql.data);
+		installed = true;
+	}
+	return installed;
+}
+
+static void
+remove_from(Oid relation)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(triggers); i++)
+	{
+		if (OidIsValid(get_trigger_oid(relation, triggers[i].name, true)))
+			run_ddl(psprintf("DROP TRIGGER %s ON %s", triggers[i].name, qualified_name(relation)));
+	}
+}
+
+void
+rollup_triggers_install(Oid target)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(target, ShareRowExclusiveLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(cell)) != RELKIND_FOREIGN_TABLE)
+			(void) install_on(lfirst_oid(cell), lfirst_oid(cell) == target);
+	}
+}
+
+void
+rollup_triggers_remove(Oid target)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(target, ShareRowExclusiveLock, NULL))
+		remove_from(lfirst_oid(cell));
+}
+
+void
+rollup_guard_install(Oid rollup)
+{
+	run_ddl(psprintf("CREATE TRIGGER clickstream_rollup_guard "
+					 "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s "
+					 "FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_guard()",
+					 qualified_name(rollup)));
+}
+
+static bool
+has_rollups(Oid relation)
+{
+	return catalog_rollups_of_target(relation) != NIL;
+}
+
+void
+rollup_prepare_partition(Oid partition)
+{
+	ListCell   *cell;
+
+	if (!get_rel_relispartition(partition))
+		return;
+	foreach(cell, get_partition_ancestors(partition))
+	{
+		if (has_rollups(lfirst_oid(cell)))
+		{
+			ListCell   *inner;
+
+			foreach(inner, find_all_inheritors(partition, ShareRowExclusiveLock, NULL))
+			{
+				if (get_rel_relkind(lfirst_oid(inner)) != RELKIND_FOREIGN_TABLE)
+					(void) install_on(lfirst_oid(inner), false);
+			}
+			return;
+		}
+	}
+}

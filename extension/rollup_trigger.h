@@ -1,0 +1,24 @@
+/*
+ * rollup_trigger.h
+ *		The triggers that make every writer of a rollup's target keep the rollup exact.
+ */
+#ifndef CLICKSTREAM_ROLLUP_TRIGGER_H
+#define CLICKSTREAM_ROLLUP_TRIGGER_H
+
+#include "postgres.h"
+
+/*
+ * Whoever makes a partition calls this in the same transaction: if the partition's ancestors have
+ * rollups, the partition (and what is below it) gets its triggers.  The caller owns it and holds a
+ * lock on it that keeps writers out.
+ */
+extern PGDLLEXPORT void rollup_prepare_partition(Oid partition);
+
+/* the target and all below it; the second when its last rollup went */
+extern void rollup_triggers_install(Oid target);
+extern void rollup_triggers_remove(Oid target);
+
+/* refuses everybody else's INSERT, UPDATE, DELETE and TRUNCATE of the rollup's table */
+extern void rollup_guard_install(Oid rollup);
+
+#endif							/* CLICKSTREAM_ROLLUP_TRIGGER_H */
