@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -129,10 +130,8 @@ leave(Access *access)
 }
 
 static void
-execute(Statement *statement, Arguments *arguments)
+prepare(Statement *statement, Arguments *arguments)
 {
-	int			result;
-
 	if (statement->plan == NULL)
 	{
 		SPIPlanPtr	plan = SPI_prepare_cursor(statement->sql, arguments->n, arguments->types,
@@ -142,10 +141,37 @@ execute(Statement *statement, Arguments *arguments)
 			elog(ERROR, "could not prepare \"%s\"", statement->sql);
 		statement->plan = plan;
 	}
+}
 
-	result = SPI_execute_plan(statement->plan, arguments->values, arguments->nulls, false, 0);
+static void
+execute_prepared(Statement *statement, Arguments *arguments, bool read_only)
+{
+	int			result = SPI_execute_plan(statement->plan, arguments->values, arguments->nulls,
+										  read_only, 0);
+
 	if (result < 0)
 		elog(ERROR, "could not execute \"%s\": %s", statement->sql, SPI_result_code_string(result));
+}
+
+static void
+execute(Statement *statement, Arguments *arguments)
+{
+	prepare(statement, arguments);
+	execute_prepared(statement, arguments, false);
+}
+
+/*
+ * Under REPEATABLE READ the transaction's snapshot may be older than what its statements obey: the
+ * triggers of a rollup that was made since fire.  So what is there is what was last committed.
+ */
+static void
+execute_reading(Statement *statement, Arguments *arguments)
+{
+	prepare(statement, arguments);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	execute_prepared(statement, arguments, true);
+	PopActiveSnapshot();
 }
 
 static void
@@ -379,7 +405,7 @@ read_all(Statement *statement, Arguments *arguments, void *(*read_one) (Reader *
 	uint64		row;
 
 	enter(&access);
-	execute(statement, arguments);
+	execute_reading(statement, arguments);
 	MemoryContextSwitchTo(access.caller);
 	for (row = 0; row < SPI_processed; row++)
 	{
