@@ -652,7 +652,15 @@ run_scouts(Launcher *launcher)
 	/* a change that comes while the scout runs sets another date */
 	next->look_at = DT_NOEND;
 	if (!start_scout(launcher, next))
-		next->look_at = TimestampTzPlusMilliseconds(launcher->now, PAUSE_FIRST_MS);
+	{
+		next->failures++;
+		next->look_at = after_failures(launcher, next->failures);
+		if (next->failures == 1)
+			ereport(LOG, (errmsg("clickstream cannot look for sources and sinks: no background "
+								 "worker is free"),
+						  errhint("Raise max_worker_processes (now %d) and restart the server.",
+								  max_worker_processes)));
+	}
 	due_at(launcher, next->look_at);
 }
 

@@ -100,6 +100,9 @@ worker_attach(Datum main_arg)
 
 /* ---------------------------------------------------------------- transactions */
 
+/* the level at which a transaction's own settings are kept, and undone before it commits */
+static int	settings_level = 0;
+
 static bool
 role_exists(Oid role)
 {
@@ -122,6 +125,7 @@ worker_begin(WorkerSlot *slot)
 				 errhint("Drop it and create it again as a role that owns the table.")));
 	}
 	SetUserIdAndSecContext(slot->owner, SECURITY_LOCAL_USERID_CHANGE);
+	settings_level = NewGUCNestLevel();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, NULL);
 }
@@ -134,12 +138,16 @@ become_nobody(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Deferred triggers still run as the owner. */
+/*
+ * What a trigger of the owner SET is undone, lest the next batch be read under it.  Deferred
+ * triggers still run as the owner.
+ */
 void
 worker_commit(void)
 {
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
+	AtEOXact_GUC(false, settings_level);
 	CommitTransactionCommand();
 	become_nobody();
 	(void) pgstat_report_stat(false);
