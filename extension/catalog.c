@@ -863,6 +863,82 @@ catalog_dead_letters_insert(const char *source, const DeadLetter *letters, int n
 	leave(&access);
 }
 
+static const char *
+next_bytes(Reader *reader, size_t *length)
+{
+	bool		is_null;
+	Datum		value = next(reader, &is_null);
+	bytea	   *bytes;
+
+	*length = 0;
+	if (is_null)
+		return NULL;
+	bytes = DatumGetByteaPCopy(value);
+	*length = VARSIZE_ANY_EXHDR(bytes);
+	return VARDATA_ANY(bytes);
+}
+
+static void *
+read_letter(Reader *reader)
+{
+	StoredLetter *stored = palloc0(sizeof(StoredLetter));
+	DeadLetter *letter = &stored->letter;
+
+	stored->id = next_int8(reader);
+	letter->topic = next_text(reader);
+	letter->partition = next_int4(reader);
+	letter->offset = next_int8(reader);
+	letter->timestamp = next_int8(reader);
+	letter->key = next_bytes(reader, &letter->key_length);
+	letter->value = next_bytes(reader, &letter->value_length);
+	letter->headers = next_jsonb(reader);
+	return stored;
+}
+
+List *
+catalog_dead_letters_lock(const char *source, int64 after_id)
+{
+	static Statement statement = {
+		"SELECT d.id, d.topic, d.partition, d.\"offset\", d.\"timestamp\", d.key, d.value, d.headers "
+		"FROM clickstream.dead_letters d JOIN ("
+		"SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before FROM ("
+		"SELECT id, coalesce(octet_length(value), 0) AS bytes FROM clickstream.dead_letters "
+		"WHERE source = $1 AND id > $2 ORDER BY id LIMIT $3) portion) p USING (id) "
+		"WHERE p.bytes_before < $4 ORDER BY d.id FOR UPDATE OF d"};
+	Arguments	arguments = {0};
+
+	put_text(&arguments, source);
+	put_int8(&arguments, after_id);
+	put_int4(&arguments, LETTERS_AT_ONCE);
+	put_int4(&arguments, LETTER_BYTES_AT_ONCE);
+	return read_all(&statement, &arguments, read_letter);
+}
+
+void
+catalog_dead_letters_delete(const int64 *ids, int n)
+{
+	static Statement statement = {"DELETE FROM clickstream.dead_letters WHERE id = ANY ($1)"};
+	Arguments	arguments = {0};
+	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	put_array(&arguments, INT8OID, INT8ARRAYOID, elements, NULL, n);
+	(void) write_one(&statement, &arguments);
+}
+
+void
+catalog_dead_letter_fault(int64 id, int sqlstate, const char *error)
+{
+	static Statement statement = {"UPDATE clickstream.dead_letters SET sqlstate = $2, error = $3 WHERE id = $1"};
+	Arguments	arguments = {0};
+
+	put_int8(&arguments, id);
+	put_text(&arguments, unpack_sql_state(sqlstate));
+	put_text(&arguments, error);
+	(void) write_one(&statement, &arguments);
+}
+
 /* ---------------------------------------------------------------- rollups */
 
 #define ROLLUP_SELECT \

@@ -74,6 +74,13 @@ typedef struct DeadLetter
 	const char *error;
 } DeadLetter;
 
+/* one that is there */
+typedef struct StoredLetter
+{
+	int64		id;
+	DeadLetter	letter;			/* without sqlstate and error */
+} StoredLetter;
+
 /* a row of clickstream.rollups */
 typedef struct Rollup
 {
@@ -144,6 +151,11 @@ extern PGDLLEXPORT void catalog_offsets_delete(const char *source);
 extern PGDLLEXPORT void catalog_gap_insert(const char *source, const char *topic, int32 partition,
 										   int64 from_offset, int64 to_offset);
 extern PGDLLEXPORT void catalog_dead_letters_insert(const char *source, const DeadLetter *letters, int n);
+
+/* the next ones by id, locked, as many as go well into memory: of StoredLetter * */
+extern PGDLLEXPORT List *catalog_dead_letters_lock(const char *source, int64 after_id);
+extern PGDLLEXPORT void catalog_dead_letters_delete(const int64 *ids, int n);
+extern PGDLLEXPORT void catalog_dead_letter_fault(int64 id, int sqlstate, const char *error);
 
 extern PGDLLEXPORT Rollup *catalog_rollup_by_relation(Oid rollup); /* NULL if there is none */
 extern PGDLLEXPORT List *catalog_rollups_of_target(Oid target); /* ordered by id */

@@ -259,6 +259,7 @@ clickstream_create_source(PG_FUNCTION_ARGS)
 	List	   *partitions;
 	char	   *unreachable;
 
+	PreventCommandIfReadOnly("create_source");
 	set_defaults(&source);
 	read_create_arguments(fcinfo, &source);
 	source_check_name(source.name);

@@ -107,6 +107,7 @@ clickstream_seek_source(PG_FUNCTION_ARGS)
 	char	   *unreachable;
 	List	   *partitions;
 
+	PreventCommandIfReadOnly("seek_source");
 	/* Kafka first: the worker goes on meanwhile */
 	partitions = source_ask_topic(source, position, &unreachable);
 	if (unreachable != NULL)

@@ -73,6 +73,17 @@ SELECT count(*) FROM clickstream.offsets;
 SELECT clickstream.drop_source('clicks');
 ROLLBACK;
 
+-- replay and preview decode in a transaction of their own, which must not depend on this one
+BEGIN;
+SELECT clickstream.create_source('clicks', 'control_kafka', 'regress_control', 'clicks', partition_interval => '1 day');
+SAVEPOINT s;
+SELECT clickstream.replay_dead_letters('clicks');
+ROLLBACK TO s;
+SELECT clickstream.preview_source('clicks');
+ROLLBACK TO s;
+SELECT clickstream.preview_source('clicks', 0);
+ROLLBACK;
+
 -- What a source depends on cannot be dropped under it, but with CASCADE, which drops the source too.
 BEGIN;
 SELECT clickstream.create_source('clicks', 'control_kafka', 'regress_control', 'clicks', partition_interval => '1 day');

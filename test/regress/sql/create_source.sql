@@ -187,6 +187,11 @@ SELECT source, start_at FROM clickstream.sources;
 SELECT count(*) FROM clickstream.offsets;
 ROLLBACK;
 
+-- Where nothing can be written, Kafka is not even asked.
+BEGIN READ ONLY;
+SELECT clickstream.create_source('clicks', 'create_dead', 'regress_create', 'plain');
+ROLLBACK;
+
 -- The caller owns the target and may use the server.
 CREATE ROLE regress_create_ann;
 CREATE ROLE regress_create_bob;
