@@ -196,7 +196,8 @@ warn_unreachable(const Source *source, const char *reason)
 	ereport(WARNING,
 			(errmsg("Kafka does not answer; source \"%s\" is recorded all the same", source->name),
 			 errdetail("%s.", reason),
-			 errhint("Its worker tries again by itself, and start_at counts from its first answer: see clickstream.stat_sources.")));
+			 errhint("Its worker tries again by itself, and start_at counts from its first answer: "
+					 "see clickstream.stat_sources.")));
 }
 
 /* two at once: the name was free when we looked */
@@ -265,7 +266,8 @@ clickstream_create_source(PG_FUNCTION_ARGS)
 	source_check_name(source.name);
 	(void) connection_server(source.server, CONNECTION_KAFKA, source.owner);
 	source_check(&source);
-	position = source_position_parse(PG_ARGISNULL(7) ? "earliest" : text_to_cstring(PG_GETARG_TEXT_PP(7)), "start_at");
+	position = source_position_parse(PG_ARGISNULL(7) ? "earliest" :
+									 text_to_cstring(PG_GETARG_TEXT_PP(7)), "start_at");
 	source.start_at = source_position_text(position);
 
 	/* while Kafka is asked, nothing is written yet that others would wait for */

@@ -47,6 +47,15 @@ column_text(int row, int column)
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
+static Oid
+column_oid(int row, int column)
+{
+	bool		is_null;
+
+	return DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+										  &is_null));
+}
+
 /* in the memory of the caller's SPI connection */
 static List *
 dropped_objects(void)
@@ -55,15 +64,15 @@ dropped_objects(void)
 
 	if (SPI_execute("SELECT classid, objid, address_names[1], object_identity "
 					"FROM pg_catalog.pg_event_trigger_dropped_objects() "
-					"WHERE object_type IN ('table', 'server') AND NOT is_temporary", true, 0) != SPI_OK_SELECT)
+					"WHERE object_type IN ('table', 'server') AND NOT is_temporary",
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not list the dropped objects");
 	for (int row = 0; row < (int) SPI_processed; row++)
 	{
 		Dropped    *dropped = palloc(sizeof(Dropped));
-		bool		is_null;
 
-		dropped->class_id = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &is_null));
-		dropped->id = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2, &is_null));
+		dropped->class_id = column_oid(row, 1);
+		dropped->id = column_oid(row, 2);
 		dropped->name = column_text(row, 3);
 		dropped->identity = column_text(row, 4);
 		all = lappend(all, dropped);
@@ -91,7 +100,8 @@ drop_or_refuse(const Source *source, const Dropped *dropped, bool cascade)
 	if (!cascade)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot drop %s %s because source \"%s\" depends on it", kind, dropped->identity, source->name),
+				 errmsg("cannot drop %s %s because source \"%s\" depends on it",
+						kind, dropped->identity, source->name),
 				 errhint("Run SELECT clickstream.drop_source(%s) first, or use DROP ... CASCADE.",
 						 quote_literal_cstr(source->name))));
 	ereport(NOTICE, (errmsg("drop cascades to source \"%s\"", source->name)));

@@ -118,8 +118,10 @@ read_time(const char *text, const char *argument)
 {
 	TimestampTz time;
 
-	if (*text != '\0' && strspn(text, "0123456789.+- ") == strlen(text) && strchr(text + (*text == '-'), '-') == NULL)
-		refuse(argument, text, "A number could be seconds or milliseconds, or an offset of which partition.");
+	if (*text != '\0' && strspn(text, "0123456789.+- ") == strlen(text) &&
+		strchr(text + (*text == '-'), '-') == NULL)
+		refuse(argument, text,
+			   "A number could be seconds or milliseconds, or an offset of which partition.");
 	time = DatumGetTimestampTz(read_as(timestamptz_in, text, argument));
 	if (TIMESTAMP_NOT_FINITE(time))
 		refuse(argument, text, NULL);

@@ -113,8 +113,8 @@ refuse_partitioning(Relation target, const char *option, const char *detail)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("%s needs a target that is partitioned by range on one time column", option),
 			 errdetail("\"%s\" %s.", RelationGetRelationName(target), detail),
-			 errhint("Make the table with PARTITION BY RANGE (a column of type timestamptz, timestamp or date), or leave %s out.",
-					 option)));
+			 errhint("Make the table with PARTITION BY RANGE (a column of type timestamptz, timestamp or "
+					 "date), or leave %s out.", option)));
 }
 
 /* the type of the time column by which the target is partitioned */
@@ -156,7 +156,8 @@ check_partitioning(Relation target, const Source *source)
 		ereport(NOTICE,
 				(errmsg("\"%s\" has no partition yet, and the source makes none",
 						RelationGetRelationName(target)),
-				 errhint("Give partition_interval, or make partitions yourself: until then every record is a dead letter.")));
+				 errhint("Give partition_interval, or make partitions yourself: until then every record "
+						 "is a dead letter.")));
 	if (source->retention != NULL)
 		(void) time_key_type(target, "retention");
 }
@@ -168,7 +169,8 @@ warn_unlogged(Relation target)
 		ereport(WARNING,
 				(errmsg("\"%s\" is unlogged: a crash empties it, and the source does not read its records again",
 						RelationGetRelationName(target)),
-				 errhint("Run ALTER TABLE ... SET LOGGED, or seek the source to where it shall begin again after a crash.")));
+				 errhint("Run ALTER TABLE ... SET LOGGED, or seek the source to where it shall begin "
+						 "again after a crash.")));
 }
 
 void

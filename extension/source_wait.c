@@ -71,7 +71,7 @@ question_to(Waiting *waiting, WorkerSlot *slot)
 	return &waiting->questions[waiting->n++];
 }
 
-/* asks if this worker was not asked yet, or the slot was emptied since; true once it has answered */
+/* asks if it was not asked yet, or its slot was emptied since; true once it has answered */
 static bool
 ask(Waiting *waiting, WorkerSlot *slot, int *n_workers)
 {
@@ -93,7 +93,7 @@ ask(Waiting *waiting, WorkerSlot *slot, int *n_workers)
 	return answered;
 }
 
-/* true when every worker that the source shall have is there and has answered; else one to wait for, or NULL */
+/* true when each worker of the source is there and has answered; else one to wait for, or NULL */
 static bool
 all_answered(Waiting *waiting, WorkerSlot **pending)
 {
