@@ -209,6 +209,22 @@ CREATE FUNCTION _rollup_guard() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_rollup_guard';
 COMMENT ON FUNCTION _rollup_guard IS 'on a rollup''s table: refuses changes by anybody but clickstream';
 
+CREATE FUNCTION _rollup_ddl() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_rollup_ddl';
+COMMENT ON FUNCTION _rollup_ddl IS 'gives each partition that comes under a rollup''s target the triggers that keep the rollup exact';
+
+CREATE FUNCTION _rollup_drop() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_rollup_drop';
+COMMENT ON FUNCTION _rollup_drop IS 'forgets a rollup whose table is dropped';
+
+CREATE EVENT TRIGGER clickstream_rollup_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+    EXECUTE FUNCTION _rollup_ddl();
+COMMENT ON EVENT TRIGGER clickstream_rollup_ddl IS 'partitions that come and go under a rollup''s target';
+
+CREATE EVENT TRIGGER clickstream_rollup_drop ON sql_drop
+    EXECUTE FUNCTION _rollup_drop();
+COMMENT ON EVENT TRIGGER clickstream_rollup_drop IS 'tables of rollups that are dropped';
+
 CREATE FUNCTION _combine(aggregate oid, argument_types oid[], "collation" oid, a anyelement, b anyelement) RETURNS anyelement
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'clickstream_combine';
 COMMENT ON FUNCTION _combine IS 'two transition states of an aggregate as one; works only within clickstream';

@@ -269,6 +269,8 @@ refuse_functions(const Findings *findings)
 			   errmsg("a rollup's query cannot call the volatile function %s",
 					  format_procedure(findings->volatile_function)),
 			   errdetail("It may give another result for the same row each time."),
+			   findings->volatile_function < FirstNormalObjectId ?
+			   errhint("Store its result in a column of the table.") :
 			   errhint("If it does not, declare it so: ALTER FUNCTION %s IMMUTABLE.",
 					   format_procedure(findings->volatile_function)));
 }
@@ -865,6 +867,32 @@ take_apart(Query *query, int target_index, bool check)
 
 /* ---------------------------------------------------------------- what others call */
 
+/* The parser's own errors say what is wrong, but for one not what to do. */
+static Query *
+analyze(RawStmt *raw, const char *sql)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Query	   *query = NULL;
+
+	PG_TRY();
+	{
+		query = parse_analyze_fixedparams(copyObject(raw), sql, NULL, 0, NULL);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION && error->hint == NULL)
+			error->hint = "Group by something that can be compared and sorted: a field of it, or a cast to text or jsonb.";
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	return query;
+}
+
 RollupQuery *
 rollup_query_parse(const char *sql, bool (*prefer) (Oid relation), RawStmt **raw)
 {
@@ -874,7 +902,7 @@ rollup_query_parse(const char *sql, bool (*prefer) (Oid relation), RawStmt **raw
 	int			target;
 
 	*raw = parse_one_select(sql);
-	query = parse_analyze_fixedparams(copyObject(*raw), sql, NULL, 0, NULL);
+	query = analyze(*raw, sql);
 	if (query->hasWindowFuncs)
 		refuse(ERRCODE_FEATURE_NOT_SUPPORTED, errmsg("a rollup's query cannot have window functions"),
 			   errhint("Use them in a view over the rollup."));

@@ -22,9 +22,11 @@
 #include "access/tableam.h"
 #include "access/tupconvert.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -279,6 +281,12 @@ run_ddl(const char *sql)
 	SPI_finish();
 }
 
+static bool
+has_rollups(Oid relation)
+{
+	return catalog_rollups_of_target(relation) != NIL;
+}
+
 /* returns whether there was anything to do */
 static bool
 install_on(Oid relation, bool is_target)
@@ -303,16 +311,60 @@ install_on(Oid relation, bool is_target)
 	return installed;
 }
 
-static void
-remove_from(Oid relation)
+bool
+rollup_trigger_install_on(Oid partition)
+{
+	char		kind = get_rel_relkind(partition);
+
+	return (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
+		install_on(partition, false);
+}
+
+/* Whoever may drop the rollup need not own its target. */
+void
+rollup_trigger_remove_from(Oid relation)
 {
 	int			i;
 
 	for (i = 0; i < lengthof(triggers); i++)
 	{
-		if (OidIsValid(get_trigger_oid(relation, triggers[i].name, true)))
-			run_ddl(psprintf("DROP TRIGGER %s ON %s", triggers[i].name, qualified_name(relation)));
+		ObjectAddress trigger;
+		Oid			oid = get_trigger_oid(relation, triggers[i].name, true);
+
+		if (!OidIsValid(oid))
+			continue;
+		ObjectAddressSet(trigger, TriggerRelationId, oid);
+		performDeletion(&trigger, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 	}
+}
+
+List *
+rollup_trigger_strays(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *strays = NIL;
+	uint64		row;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t "
+					"JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid "
+					"WHERE t.tgfoid OPERATOR(pg_catalog.=) 'clickstream._rollup_trigger()'::pg_catalog.regprocedure "
+					"AND NOT c.relispartition", false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for triggers of rollups");
+	for (row = 0; row < SPI_processed; row++)
+	{
+		bool		is_null;
+		Oid			relation = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row],
+															  SPI_tuptable->tupdesc, 1, &is_null));
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		if (!has_rollups(relation))
+			strays = lappend_oid(strays, relation);
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return strays;
 }
 
 void
@@ -322,8 +374,10 @@ rollup_triggers_install(Oid target)
 
 	foreach(cell, find_all_inheritors(target, ShareRowExclusiveLock, NULL))
 	{
-		if (get_rel_relkind(lfirst_oid(cell)) != RELKIND_FOREIGN_TABLE)
-			(void) install_on(lfirst_oid(cell), lfirst_oid(cell) == target);
+		if (lfirst_oid(cell) == target)
+			(void) install_on(target, true);
+		else
+			(void) rollup_trigger_install_on(lfirst_oid(cell));
 	}
 }
 
@@ -333,7 +387,7 @@ rollup_triggers_remove(Oid target)
 	ListCell   *cell;
 
 	foreach(cell, find_all_inheritors(target, ShareRowExclusiveLock, NULL))
-		remove_from(lfirst_oid(cell));
+		rollup_trigger_remove_from(lfirst_oid(cell));
 }
 
 void
@@ -343,12 +397,6 @@ rollup_guard_install(Oid rollup)
 					 "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s "
 					 "FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_guard()",
 					 qualified_name(rollup)));
-}
-
-static bool
-has_rollups(Oid relation)
-{
-	return catalog_rollups_of_target(relation) != NIL;
 }
 
 void
@@ -366,8 +414,7 @@ rollup_prepare_partition(Oid partition)
 
 			foreach(inner, find_all_inheritors(partition, ShareRowExclusiveLock, NULL))
 			{
-				if (get_rel_relkind(lfirst_oid(inner)) != RELKIND_FOREIGN_TABLE)
-					(void) install_on(lfirst_oid(inner), false);
+				(void) rollup_trigger_install_on(lfirst_oid(inner));
 			}
 			return;
 		}

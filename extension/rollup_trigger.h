@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
+
 /*
  * Whoever makes a partition calls this in the same transaction: if the partition's ancestors have
  * rollups, the partition (and what is below it) gets its triggers.  The caller owns it and holds a
@@ -17,6 +19,13 @@ extern PGDLLEXPORT void rollup_prepare_partition(Oid partition);
 /* the target and all below it; the second when its last rollup went */
 extern void rollup_triggers_install(Oid target);
 extern void rollup_triggers_remove(Oid target);
+
+/* one partition; returns whether it had no triggers before */
+extern bool rollup_trigger_install_on(Oid partition);
+extern void rollup_trigger_remove_from(Oid relation);
+
+/* tables that have such triggers and are neither a rollup's target nor a partition */
+extern List *rollup_trigger_strays(void);
 
 /* refuses everybody else's INSERT, UPDATE, DELETE and TRUNCATE of the rollup's table */
 extern void rollup_guard_install(Oid rollup);

@@ -1,0 +1,212 @@
+/*
+ * rollup_events.c
+ *		What DDL does to rollups: partitions that come and go, tables that are dropped.
+ *
+ * Owns the two event triggers.  A partition made or attached by anyone gets the triggers of its
+ * ancestors' rollups; one detached loses them.  When a rollup's table is dropped, alone or with what
+ * it was made over, nothing of the rollup stays behind.
+ *
+ * They run for each CREATE TABLE, ALTER TABLE and DROP of the database, so they must be quick where
+ * there are no rollups, and must not lock a partition that is as it should be.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/dependency.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "commands/event_trigger.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "catalog.h"
+#include "rollup_api.h"
+#include "rollup_trigger.h"
+
+PG_FUNCTION_INFO_V1(clickstream_rollup_ddl);
+PG_FUNCTION_INFO_V1(clickstream_rollup_drop);
+
+/* the tables and views that a command made, changed or dropped */
+static List *
+relations_of_command(const char *sql)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *relations = NIL;
+	uint64		row;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute(sql, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what a command did");
+	for (row = 0; row < SPI_processed; row++)
+	{
+		bool		is_null;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &is_null);
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		relations = list_append_unique_oid(relations, DatumGetObjectId(value));
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return relations;
+}
+
+/* ---------------------------------------------------------------- partitions */
+
+static bool
+has_rows(Oid relation)
+{
+	Relation	table = table_open(relation, AccessShareLock);
+	bool		found = false;
+
+	if (table->rd_rel->relkind == RELKIND_RELATION)
+	{
+		TupleTableSlot *slot = table_slot_create(table, NULL);
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		TableScanDesc scan = table_beginscan(table, snapshot, 0, NULL);
+
+		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+		table_endscan(scan);
+		UnregisterSnapshot(snapshot);
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	table_close(table, NoLock);
+	return found;
+}
+
+/* the table above a partition, or itself, over which there are rollups */
+static Oid
+target_above(Oid relation)
+{
+	ListCell   *cell;
+
+	if (catalog_rollups_of_target(relation) != NIL)
+		return relation;
+	if (get_rel_relispartition(relation))
+	{
+		foreach(cell, get_partition_ancestors(relation))
+		{
+			if (catalog_rollups_of_target(lfirst_oid(cell)) != NIL)
+				return lfirst_oid(cell);
+		}
+	}
+	return InvalidOid;
+}
+
+static void
+refuse_targets_below(Oid relation)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(relation, NoLock, NULL))
+	{
+		Oid			below = lfirst_oid(cell);
+
+		if (get_rel_relispartition(below) && catalog_rollups_of_target(below) != NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("\"%s\" has rollups and cannot become a partition", get_rel_name(below)),
+					 errdetail("Rows that come in through its parent would not be seen."),
+					 errhint("Drop its rollups, and make them over the parent.")));
+	}
+}
+
+static void
+arm_partitions(Oid target, Oid relation)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(relation, NoLock, NULL))
+	{
+		Oid			partition = lfirst_oid(cell);
+
+		if (partition != target && rollup_trigger_install_on(partition) && has_rows(partition))
+			ereport(NOTICE,
+					(errmsg("rows that \"%s\" had before are not in the rollups of \"%s\"",
+							get_rel_name(partition), get_rel_name(target)),
+					 errhint("clickstream.check_rollup shows them, clickstream.refresh_rollup takes them in.")));
+	}
+}
+
+static void
+disarm_detached(Oid target)
+{
+	ListCell   *cell;
+
+	foreach(cell, rollup_trigger_strays())
+	{
+		Oid			relation = lfirst_oid(cell);
+
+		rollup_trigger_remove_from(relation);
+		ereport(NOTICE,
+				(errmsg("rows of \"%s\" stay in the rollups of \"%s\"", get_rel_name(relation),
+						get_rel_name(target)),
+				 errhint("clickstream.check_rollup shows them.")));
+	}
+}
+
+Datum
+clickstream_rollup_ddl(PG_FUNCTION_ARGS)
+{
+	ListCell   *cell;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		elog(ERROR, "not called by the event trigger manager");
+	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
+									   "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"))
+	{
+		Oid			relation = lfirst_oid(cell);
+		char		kind = get_rel_relkind(relation);
+		Oid			target;
+
+		if (kind != RELKIND_PARTITIONED_TABLE && !get_rel_relispartition(relation))
+			continue;
+		refuse_targets_below(relation);
+		target = target_above(relation);
+		if (!OidIsValid(target))
+			continue;
+		arm_partitions(target, relation);
+		disarm_detached(target);
+	}
+	PG_RETURN_NULL();
+}
+
+/* ---------------------------------------------------------------- drops */
+
+static void
+drop_definition(const Rollup *rollup)
+{
+	ObjectAddress view;
+
+	if (get_rel_name(rollup->definition) == NULL)
+		return;
+	ObjectAddressSet(view, RelationRelationId, rollup->definition);
+	performDeletion(&view, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+}
+
+Datum
+clickstream_rollup_drop(PG_FUNCTION_ARGS)
+{
+	ListCell   *cell;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		elog(ERROR, "not called by the event trigger manager");
+	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() "
+									   "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+									   "AND objsubid = 0 AND object_type = 'table'"))
+	{
+		Rollup	   *rollup = catalog_rollup_by_relation(lfirst_oid(cell));
+
+		if (rollup == NULL)
+			continue;
+		rollup_forget(rollup);
+		drop_definition(rollup);
+	}
+	PG_RETURN_NULL();
+}
