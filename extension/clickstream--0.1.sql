@@ -340,7 +340,8 @@ COMMENT ON FUNCTION worker_stats IS 'the workers of this database as shared memo
 
 CREATE VIEW stat_sources WITH (security_invoker = true) AS
 SELECT s.source,
-       CASE WHEN NOT s.enabled THEN 'paused' ELSE coalesce(w.state, 'starting') END AS state,
+       CASE WHEN NOT s.enabled THEN 'paused' WHEN pg_is_in_recovery() THEN 'standby'
+            ELSE coalesce(w.state, 'starting') END AS state,
        coalesce(s.paused_because, w.detail) AS detail,
        coalesce(o.messages, 0) AS messages, coalesce(o.rows, 0) AS rows,
        coalesce(o.dead_letters, 0) AS dead_letters, coalesce(o.skipped, 0) AS skipped,
@@ -368,7 +369,8 @@ COMMENT ON VIEW stat_rollups IS 'each rollup and whether it is complete';
 
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 SELECT s.sink,
-       CASE WHEN s.phase = 'diverged' THEN 'diverged' WHEN NOT s.enabled THEN 'paused' ELSE coalesce(w.state, 'starting') END AS state,
+       CASE WHEN s.phase = 'diverged' THEN 'diverged' WHEN NOT s.enabled THEN 'paused'
+            WHEN pg_is_in_recovery() THEN 'standby' ELSE coalesce(w.state, 'starting') END AS state,
        coalesce(s.paused_because, w.detail) AS detail,
        coalesce(w.documents, 0) AS documents, coalesce(w.deletes, 0) AS deletes,
        coalesce(w.failures, 0) AS failures, coalesce(w.retries, 0) AS retries,
