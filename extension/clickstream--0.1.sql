@@ -353,12 +353,17 @@ LEFT JOIN LATERAL (
            sum(o.dead_letters)::bigint AS dead_letters, sum(o.skipped)::bigint AS skipped
     FROM clickstream.offsets o WHERE o.source = s.source) o ON true
 LEFT JOIN LATERAL (
-    SELECT (array_agg(w.state ORDER BY w.last_error_at DESC NULLS LAST, w.worker))[1] AS state,
-           (array_agg(w.detail ORDER BY w.last_error_at DESC NULLS LAST, w.worker))[1] AS detail,
-           sum(w.batches)::bigint AS batches, sum(w.lag)::bigint AS lag, max(w.last_commit_at) AS last_commit_at,
+    -- of several workers the one that is worst off speaks for all
+    SELECT (array_agg(w.state ORDER BY r.badness, w.worker))[1] AS state,
+           (array_agg(w.detail ORDER BY r.badness, w.worker))[1] AS detail,
+           sum(w.batches)::bigint AS batches,
+           CASE WHEN bool_and(w.lag IS NOT NULL) THEN sum(w.lag)::bigint END AS lag,
+           max(w.last_commit_at) AS last_commit_at,
            (array_agg(w.last_error ORDER BY w.last_error_at DESC NULLS LAST, w.worker))[1] AS last_error,
            max(w.last_error_at) AS last_error_at, array_agg(w.pid ORDER BY w.worker) FILTER (WHERE w.pid <> 0) AS pids
-    FROM clickstream.worker_stats() w WHERE w.kind = 'source' AND w.object_id = s.id) w ON true;
+    FROM clickstream.worker_stats() w,
+         array_position('{stopped,waiting,starting,connecting,copying,running}', w.state) AS r(badness)
+    WHERE w.kind = 'source' AND w.object_id = s.id) w ON true;
 COMMENT ON VIEW stat_sources IS 'each source: its state, what it has read and written, how far behind it is, its last error';
 
 CREATE VIEW stat_rollups WITH (security_invoker = true) AS
