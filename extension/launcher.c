@@ -240,16 +240,13 @@ remove_hold(Oid database, pid_t pid)
 void
 launcher_wake_now(void)
 {
-	int			count;
-	WorkerSlot *slots = worker_slots(&count);
-	int			i;
+	WorkerSlot *slot = worker_slot_mine();
 
-	for (i = 0; i < count; i++)
+	if (slot)
 	{
-		SpinLockAcquire(&slots[i].mutex);
-		if (slots[i].pid == MyProcPid)
-			slots[i].left_on_purpose = true;
-		SpinLockRelease(&slots[i].mutex);
+		SpinLockAcquire(&slot->mutex);
+		slot->left_on_purpose = true;
+		SpinLockRelease(&slot->mutex);
 	}
 	database_changed(MyDatabaseId);
 }

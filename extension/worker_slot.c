@@ -103,6 +103,17 @@ worker_slots_of(WorkerKind kind, int32 object_id, WorkerSlot **slots, int max)
 	return n;
 }
 
+WorkerSlot *
+worker_slot_mine(void)
+{
+	int			i;
+
+	for (i = 0; slot_array && i < slot_count(); i++)
+		if (slot_array[i].pid == MyProcPid)
+			return &slot_array[i];
+	return NULL;
+}
+
 /* The latch is one of a process in shared memory: to set it after its owner left is harmless. */
 void
 worker_wake(WorkerSlot *slot)

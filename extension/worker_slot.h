@@ -107,6 +107,7 @@ extern void worker_slot_free(WorkerSlot *slot);
 extern void worker_set_detail(WorkerSlot *slot, const char *detail);
 
 /* for the worker itself */
+extern PGDLLEXPORT WorkerSlot *worker_slot_mine(void);	/* NULL in any other process */
 extern PGDLLEXPORT void worker_set_state(WorkerSlot *slot, WorkerState state, const char *detail); /* detail may be NULL */
 extern PGDLLEXPORT void worker_set_error(WorkerSlot *slot, const char *error);
 

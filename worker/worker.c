@@ -39,7 +39,21 @@ PG_MODULE_MAGIC;
 #define PAUSE_FIRST_MS 100
 #define PAUSE_LONGEST_MS 15000
 
+static emit_log_hook_type previous_emit_log_hook = NULL;
+
 /* ---------------------------------------------------------------- first and last */
+
+/* An error that reaches the server's log reaches the views, too: also the last one, that ends us. */
+static void
+keep_error(ErrorData *error)
+{
+	WorkerSlot *slot = worker_slot_mine();
+
+	if (previous_emit_log_hook)
+		previous_emit_log_hook(error);
+	if (slot && error->elevel >= ERROR && error->message)
+		worker_set_error(slot, error->message);
+}
 
 static void
 leave_slot(int code, Datum arg)
@@ -91,6 +105,8 @@ worker_attach(Datum main_arg)
 	if (!take_slot(slot))
 		proc_exit(0);
 	before_shmem_exit(leave_slot, PointerGetDatum(slot));
+	previous_emit_log_hook = emit_log_hook;
+	emit_log_hook = keep_error;
 
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	background_pin_settings();
