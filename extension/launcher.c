@@ -940,6 +940,9 @@ launcher_sleep(Launcher *launcher)
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 10),
 					 compat_wait_event("ClickstreamLauncher"));
 	ResetLatch(MyLatch);
+	/* with 1, so that the postmaster starts it again unless it is itself about to end */
+	if (ShutdownRequestPending)
+		proc_exit(1);
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{
