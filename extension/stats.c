@@ -7,17 +7,26 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "worker_slot.h"
 
 #define STATS_COLUMNS 16
+
+/* the part of a wait event that tells its class */
+#define WAIT_EVENT_CLASS 0xFF000000U
 
 PG_FUNCTION_INFO_V1(clickstream_worker_stats);
 
@@ -61,17 +70,39 @@ add_time(Row *row, TimestampTz moment)
 	add(row, TimestampTzGetDatum(moment), moment == 0);
 }
 
+/*
+ * Who holds up a worker that waits for a lock, which is also how the start of a replication slot
+ * waits for older transactions.
+ */
+static char *
+held_up_by(pid_t pid)
+{
+	PGPROC	   *process = pid != 0 ? BackendPidGetProc(pid) : NULL;
+	ArrayType  *pids;
+	Datum	   *blockers;
+	int			n;
+
+	if (process == NULL || (process->wait_event_info & WAIT_EVENT_CLASS) != PG_WAIT_LOCK)
+		return NULL;
+	pids = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(pid)));
+	deconstruct_array(pids, INT4OID, sizeof(int32), true, TYPALIGN_INT, &blockers, NULL, &n);
+	if (n == 0)
+		return NULL;
+	return psprintf("waits for the transaction of process %d to end", DatumGetInt32(blockers[0]));
+}
+
 static void
 put_row(ReturnSetInfo *result, const WorkerSlot *slot)
 {
 	Row			row = {0};
+	char	   *waits = held_up_by(slot->pid);
 
 	add_text(&row, slot->kind == WORKER_SOURCE ? "source" : "sink");
 	add(&row, Int32GetDatum(slot->object_id), false);
 	add(&row, Int32GetDatum(slot->worker_no), false);
 	add(&row, Int32GetDatum(slot->pid), false);
 	add_text(&row, state_names[slot->state]);
-	add_text(&row, slot->detail);
+	add_text(&row, waits ? waits : slot->detail);
 	add(&row, Int64GetDatum(slot->batches), false);
 	add(&row, Int64GetDatum(slot->lag), slot->lag < 0);
 	add_time(&row, slot->last_commit_at);
