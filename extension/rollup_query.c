@@ -910,6 +910,10 @@ rollup_query_parse(const char *sql, bool (*prefer) (Oid relation), RawStmt **raw
 		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
 			   errmsg("a rollup's query cannot have set-returning functions in its output"),
 			   errhint("Write the function in FROM."));
+	if (!query->hasAggs && query->groupClause == NIL)
+		refuse(ERRCODE_GROUPING_ERROR, errmsg("a rollup's query must group or aggregate"),
+			   errdetail("It would give a row for each row of the table."),
+			   errhint("Add GROUP BY, or an aggregate such as count(*)."));
 	(void) find((Node *) query, &findings);
 	refuse_functions(&findings);
 	target = choose_target(query, prefer);

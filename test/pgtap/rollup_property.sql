@@ -70,6 +70,7 @@ BEGIN
         outputs := outputs || separator || format('%s AS v%s', value, i);
         separator := ', ';
     END LOOP;
+    IF n_keys = 0 THEN outputs := outputs || ', count(*) AS rows'; END IF;
     RETURN format('SELECT %s FROM events e%s%s%s', outputs,
                   CASE WHEN joined THEN pick(' JOIN kinds k ON k.kind = e.kind', ' LEFT JOIN kinds k ON k.kind = e.kind') ELSE '' END,
                   CASE WHEN chance(0.4) THEN ' WHERE ' || pick('n > 2', 'e.kind <> ''view''', 'flag IS NOT false', 'amount < 8') ELSE '' END,
@@ -132,13 +133,24 @@ BEGIN
             END IF;
         END LOOP;
     END LOOP;
-    DROP TABLE events CASCADE;
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
     RETURN format(E'%s: %s\n%s\n%s', SQLSTATE, SQLERRM, array_to_string(queries, E'\n'), what);
 END $$;
 
+CREATE TABLE failures (report text);
+CREATE PROCEDURE all_rounds(rounds int) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. rounds LOOP
+        INSERT INTO failures SELECT report FROM round_of_changes() AS report WHERE report IS NOT NULL;
+        DROP TABLE IF EXISTS events CASCADE;
+        COMMIT;
+        EXIT WHEN (SELECT count(*) FROM failures) >= 3;
+    END LOOP;
+END $$;
+
 SELECT setseed(:seed / 1000000.0) \g /dev/null
-SELECT is(string_agg(round_of_changes(), E'\n\n'), NULL, :'rounds' || ' rounds of random changes leave no difference') FROM generate_series(1, :rounds);
+CALL all_rounds(:rounds);
+SELECT is(string_agg(report, E'\n\n'), NULL, :'rounds' || ' rounds of random changes leave no difference') FROM failures;
 DROP SCHEMA property CASCADE;
 SELECT * FROM finish();
