@@ -58,4 +58,15 @@
 #define compat_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0, true)
 #endif
 
+/* the map from a partitioned table to its leaf is asked for since 16, and made with it before */
+#if PG_VERSION_NUM >= 160000
+#define compat_root_to_child_map(relation, estate) ExecGetRootToChildMap(relation, estate)
+#define compat_insert_index_tuples(relation, slot, estate) \
+	ExecInsertIndexTuples(relation, slot, estate, false, false, NULL, NIL, false)
+#else
+#define compat_root_to_child_map(relation, estate) ((void) (estate), (relation)->ri_RootToPartitionMap)
+#define compat_insert_index_tuples(relation, slot, estate) \
+	ExecInsertIndexTuples(relation, slot, estate, false, false, NULL, NIL)
+#endif
+
 #endif							/* CLICKSTREAM_COMPAT_H */
