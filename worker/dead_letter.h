@@ -1,0 +1,15 @@
+/*
+ * dead_letter.h
+ *		Records that cannot become rows are kept, whole and with the reason.
+ */
+#ifndef CLICKSTREAM_DEAD_LETTER_H
+#define CLICKSTREAM_DEAD_LETTER_H
+
+#include "postgres.h"
+
+#include "batch.h"
+
+/* in the transaction of the batch's rows, once each record has its outcome */
+extern void dead_letters_save(const char *source, const Batch *batch);
+
+#endif							/* CLICKSTREAM_DEAD_LETTER_H */
