@@ -47,7 +47,7 @@ typedef struct TopicPartition
 } TopicPartition;
 
 /* source_position.c */
-extern SourcePosition *source_position_parse(const char *text, const char *argument);
+extern PGDLLEXPORT SourcePosition *source_position_parse(const char *text, const char *argument);
 extern char *source_position_text(const SourcePosition *position);
 
 /* source_topic.c: the partitions that the source reads, or NIL with the reason when Kafka does not answer */

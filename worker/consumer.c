@@ -1,0 +1,608 @@
+/*
+ * consumer.c
+ *		Batches out of Kafka: takes what has arrived, says when a batch is whole, keeps its positions.
+ *
+ * Owns the librdkafka handle and the messages of the batch in hand.  Position, here and in the
+ * table, only ever moves over what was handed out and committed; consumer_broker.c does all that
+ * asks the broker something or meets an error.  Never throws from where messages are taken, so that
+ * none is lost.  Called by source_main.c.
+ *
+ * The partitions are read with librdkafka's simple interface: nothing joins or looks for a consumer
+ * group, so no rights on one are needed and no rebalance comes.  All partitions feed one queue.
+ *
+ * When is a batch whole?  When it is full; or when everything that Kafka holds has been taken.  Then
+ * the next batch is not begun at once: it waits until twice the time has passed that the last one
+ * took to commit, or 5 ms.  So at a trickle a record is committed at once, and in a steady stream
+ * one commit takes many records along.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "consumer_internal.h"
+#include "record.h"
+
+#define TAKE_AT_ONCE 1000
+#define IDLE_MS 1000
+#define SHORTEST_REST_US 5000
+
+/* what a message costs beside its bytes, here and in librdkafka */
+#define MESSAGE_OVERHEAD 300
+
+/*
+ * How librdkafka is set where the connection says nothing.  The two limits of the queue hold for
+ * all partitions together, since they share it; what is under way from the broker comes on top, so
+ * that is kept small, too: compressed, it may grow twentyfold.
+ */
+static const char *const tuning[] = {
+	"enable.partition.eof", "true",
+	"queued.min.messages", "100000",
+	"queued.max.messages.kbytes", "32768",
+	"fetch.max.bytes", "4194304",
+	"fetch.message.max.bytes", "2097152",
+	"receive.message.max.bytes", "2000000000",
+	"fetch.wait.max.ms", "50",
+	"fetch.error.backoff.ms", "100",
+	"reconnect.backoff.ms", "100",
+	"reconnect.backoff.max.ms", "2000",
+	"topic.metadata.refresh.interval.ms", "30000",
+	NULL
+};
+
+/* ---------------------------------------------------------------- open and close */
+
+static bool
+is_given(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		const char *given = lfirst_node(DefElem, cell)->defname;
+
+		if (strcmp(given, name) == 0)
+			return true;
+		if (strcmp(given, "max.partition.fetch.bytes") == 0 && strcmp(name, "fetch.message.max.bytes") == 0)
+			return true;
+		if (strcmp(given, "message.max.bytes") == 0 && strcmp(name, "fetch.max.bytes") == 0)
+			return true;		/* fetch.max.bytes must not be less, and then is not by itself */
+	}
+	return false;
+}
+
+static const char **
+untold_tuning(List *options)
+{
+	const char **pairs = palloc0(sizeof(tuning));
+	int			n = 0;
+
+	for (int i = 0; tuning[i] != NULL; i += 2)
+	{
+		if (is_given(options, tuning[i]))
+			continue;
+		pairs[n++] = tuning[i];
+		pairs[n++] = tuning[i + 1];
+	}
+	return pairs;
+}
+
+/* librdkafka writes to it from its threads, and must not be held up by us */
+static void
+open_pipe(Consumer *consumer)
+{
+	if (pipe(consumer->wake) != 0 ||
+		fcntl(consumer->wake[0], F_SETFL, O_NONBLOCK) != 0 || fcntl(consumer->wake[1], F_SETFL, O_NONBLOCK) != 0 ||
+		fcntl(consumer->wake[0], F_SETFD, FD_CLOEXEC) != 0 || fcntl(consumer->wake[1], F_SETFD, FD_CLOEXEC) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not make a pipe: %m")));
+}
+
+static void
+drop_batch(Consumer *consumer)
+{
+	for (int i = 0; i < consumer->n_messages; i++)
+		rd_kafka_message_destroy(consumer->messages[i]);
+	consumer->n_messages = 0;
+	consumer->bytes = 0;
+	consumer->handed_out_at = 0;
+	for (int i = 0; i < consumer->n_partitions; i++)
+	{
+		ConsumerPartition *partition = &consumer->partitions[i];
+
+		partition->taken = 0;
+		partition->last = NULL;
+		partition->gap_to = 0;
+		partition->row = NULL;
+	}
+	consumer->news = false;
+}
+
+/* its threads have to be gone before the process runs its exit handlers */
+static void
+close_at_exit(int code, Datum arg)
+{
+	Consumer   *consumer = (Consumer *) DatumGetPointer(arg);
+
+	if (consumer->client.rk == NULL)
+		return;
+	drop_batch(consumer);
+	for (int i = 0; i < consumer->n_partitions; i++)
+		if (consumer->partitions[i].started)
+			(void) rd_kafka_consume_stop(consumer->topic, i);
+	rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
+	rd_kafka_queue_destroy(consumer->queue);
+	rd_kafka_topic_destroy(consumer->topic);
+	kafka_client_close(&consumer->client);
+}
+
+static void
+remember(Consumer *consumer, WorkerSlot *slot, const Source *source)
+{
+	consumer->slot = slot;
+	consumer->source = pstrdup(source->name);
+	consumer->topic_name = pstrdup(source->topic);
+	consumer->start_at = pstrdup(source->start_at);
+	consumer->worker_no = slot->worker_no;
+	consumer->n_workers = Max(slot->n_workers, 1);
+	consumer->n_only = source->n_partitions;
+	if (source->partitions != NULL)
+	{
+		consumer->only = palloc(sizeof(int32) * Max(source->n_partitions, 1));
+		memcpy(consumer->only, source->partitions, sizeof(int32) * source->n_partitions);
+	}
+	consumer->patience_ms = 500;
+	consumer->state = WORKER_STARTING;
+}
+
+static bool
+open_client(Consumer *consumer, List *options)
+{
+	if (!kafka_client_open(&consumer->client, options, untold_tuning(options)))
+	{
+		worker_set_error(consumer->slot, consumer->client.reason);
+		worker_set_state(consumer->slot, WORKER_STOPPED, consumer->client.reason);
+		return false;
+	}
+	consumer->topic = rd_kafka_topic_new(consumer->client.rk, consumer->topic_name, NULL);
+	consumer->queue = rd_kafka_queue_new(consumer->client.rk);
+	rd_kafka_queue_io_event_enable(consumer->queue, consumer->wake[1], "1", 1);
+	before_shmem_exit(close_at_exit, PointerGetDatum(consumer));
+	return true;
+}
+
+Consumer *
+consumer_open(WorkerSlot *slot, const Source *source, List *options, List *offsets)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "clickstream consumer", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext before = MemoryContextSwitchTo(context);
+	Consumer   *consumer = palloc0(sizeof(Consumer));
+
+	consumer->context = context;
+	remember(consumer, slot, source);
+	open_pipe(consumer);
+	if (!open_client(consumer, options))
+	{
+		close(consumer->wake[0]);
+		close(consumer->wake[1]);
+		MemoryContextSwitchTo(before);
+		MemoryContextDelete(context);
+		return NULL;
+	}
+	MemoryContextSwitchTo(before);
+	consumer_rewind(consumer, offsets);
+	return consumer;
+}
+
+/* ---------------------------------------------------------------- partitions */
+
+static bool
+is_read(const Consumer *consumer, int32 number)
+{
+	if (consumer->only == NULL)
+		return true;
+	for (int i = 0; i < consumer->n_only; i++)
+		if (consumer->only[i] == number)
+			return true;
+	return false;
+}
+
+ConsumerPartition *
+consumer_partition(Consumer *consumer, int32 number)
+{
+	return number >= 0 && number < consumer->n_partitions ? &consumer->partitions[number] : NULL;
+}
+
+/* partitions 0 .. n - 1 exist */
+void
+consumer_know_partitions(Consumer *consumer, int n)
+{
+	if (n <= consumer->n_partitions)
+		return;
+	if (consumer->partitions == NULL)
+		consumer->partitions = MemoryContextAllocHuge(consumer->context, sizeof(ConsumerPartition) * n);
+	else
+		consumer->partitions = repalloc_huge(consumer->partitions, sizeof(ConsumerPartition) * n);
+	for (int i = consumer->n_partitions; i < n; i++)
+	{
+		bool		ours = is_read(consumer, i) && i % consumer->n_workers == consumer->worker_no;
+
+		consumer->partitions[i] = (ConsumerPartition) {
+			.number = i, .end = -1, .state = ours ? PARTITION_UNKNOWN : PARTITION_FOREIGN
+		};
+	}
+	consumer->n_partitions = n;
+}
+
+/* where to start is settled by us for the other workers' partitions, too */
+void
+consumer_claim_all(Consumer *consumer)
+{
+	for (int i = 0; i < consumer->n_partitions; i++)
+		if (consumer->partitions[i].state == PARTITION_FOREIGN && is_read(consumer, i))
+			consumer->partitions[i].state = PARTITION_UNKNOWN;
+}
+
+/* the last record before the position, and where it is not known, 0 */
+void
+consumer_last_record(ConsumerPartition *partition, TimestampTz *timestamp, int64 *hash)
+{
+	Record		record;
+
+	*timestamp = partition->last_timestamp;
+	*hash = partition->last_hash;
+	if (partition->last == NULL)
+		return;
+	record_of_message(&record, partition->last);
+	*timestamp = record_time(&record);
+	*hash = record_hash(&record);
+}
+
+static bool
+is_our_topic(const Consumer *consumer, const SourceOffset *offset)
+{
+	return strcmp(offset->topic, consumer->topic_name) == 0;
+}
+
+void
+consumer_rewind(Consumer *consumer, List *offsets)
+{
+	ListCell   *cell;
+
+	drop_batch(consumer);
+	for (int i = 0; i < consumer->n_partitions; i++)
+	{
+		ConsumerPartition *partition = &consumer->partitions[i];
+
+		if (partition->state != PARTITION_FOREIGN)
+			partition->state = i % consumer->n_workers == consumer->worker_no ? PARTITION_UNKNOWN : PARTITION_FOREIGN;
+	}
+	foreach(cell, offsets)
+	{
+		SourceOffset *offset = lfirst(cell);
+		ConsumerPartition *partition;
+
+		if (!is_our_topic(consumer, offset))
+			continue;
+		consumer_know_partitions(consumer, offset->partition + 1);
+		partition = &consumer->partitions[offset->partition];
+		partition->committed = partition->position = offset->next_offset;
+		partition->last_timestamp = offset->last_timestamp;
+		partition->last_hash = offset->last_hash;
+		partition->check = partition->unchecked = false;
+		partition->attempts = 0;
+		if (partition->state != PARTITION_FOREIGN)
+			partition->state = PARTITION_IDLE;
+	}
+	consumer->any_row = offsets != NIL;
+	consumer->stopped = false;
+	consumer->next_look = 0;
+}
+
+/* ---------------------------------------------------------------- taking messages */
+
+/* true: it belongs to the batch */
+static bool
+sift(Consumer *consumer, rd_kafka_message_t *message)
+{
+	ConsumerPartition *partition = consumer_partition(consumer, message->partition);
+
+	if (unlikely(message->err != RD_KAFKA_RESP_ERR_NO_ERROR))
+	{
+		consumer_take_error(consumer, partition, message);
+		return false;
+	}
+	if (unlikely(partition == NULL || partition->state != PARTITION_READING))
+		return false;
+	if (unlikely(message->offset < partition->position))
+	{
+		if (partition->check && message->offset == partition->position - 1)
+			consumer_check_last(consumer, partition, message);
+		return false;
+	}
+	partition->check = false;
+	partition->attempts = 0;
+	partition->position = message->offset + 1;
+	partition->taken++;
+	partition->last = message;
+	consumer->bytes += message->len + message->key_len + MESSAGE_OVERHEAD;
+	return true;
+}
+
+static void
+make_room(Consumer *consumer, int max_rows)
+{
+	if (consumer->room >= max_rows)
+		return;
+	if (consumer->messages == NULL)
+		consumer->messages = MemoryContextAllocHuge(consumer->context, sizeof(rd_kafka_message_t *) * max_rows);
+	else
+		consumer->messages = repalloc_huge(consumer->messages, sizeof(rd_kafka_message_t *) * max_rows);
+	consumer->room = max_rows;
+}
+
+/* librdkafka writes again once the queue was empty: so empty the pipe first, and then the queue */
+static void
+empty_pipe(Consumer *consumer)
+{
+	char		bytes[64];
+
+	while (read(consumer->wake[0], bytes, sizeof(bytes)) == sizeof(bytes))
+		;
+}
+
+static void
+take(Consumer *consumer, int max_rows, size_t max_bytes)
+{
+	size_t		bytes_before = consumer->bytes;
+
+	empty_pipe(consumer);
+	while (consumer->n_messages < max_rows && consumer->bytes < max_bytes)
+	{
+		rd_kafka_message_t **first = consumer->messages + consumer->n_messages;
+		ssize_t		n = rd_kafka_consume_batch_queue(consumer->queue, 0, first,
+													 Min(TAKE_AT_ONCE, max_rows - consumer->n_messages));
+
+		if (n <= 0)
+			break;
+		for (ssize_t i = 0; i < n; i++)
+		{
+			rd_kafka_message_t *message = first[i];
+
+			if (sift(consumer, message))
+				consumer->messages[consumer->n_messages++] = message;
+			else
+				rd_kafka_message_destroy(message);
+		}
+	}
+	consumer->bytes_since_nudge += consumer->bytes - bytes_before;
+}
+
+/* ---------------------------------------------------------------- waiting */
+
+/* false when the latch was set: somebody wants something */
+static bool
+sleep_until(Consumer *consumer, TimestampTz until, bool or_more)
+{
+	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | (or_more ? WL_SOCKET_READABLE : 0);
+	int			happened = WaitLatchOrSocket(MyLatch, events, or_more ? consumer->wake[0] : PGINVALID_SOCKET,
+											 Max(ms, 1), compat_wait_event("ClickstreamKafkaFetch"));
+
+	if (happened & WL_LATCH_SET)
+	{
+		ResetLatch(MyLatch);
+		return false;
+	}
+	return true;
+}
+
+/* until when the batch may grow, when all that was there has been taken */
+static TimestampTz
+grow_until(Consumer *consumer, TimestampTz first, int max_wait_ms, bool *behind)
+{
+	TimestampTz latest = first + (TimestampTz) max_wait_ms * 1000,
+				rested = consumer->committed_at + Max(2 * consumer->last_effort, SHORTEST_REST_US);
+
+	*behind = consumer_is_behind(consumer);
+	return *behind ? latest : Min(latest, rested);
+}
+
+/* true once the batch is whole, else after a sleep that something may have ended */
+static bool
+is_whole(Consumer *consumer, TimestampTz begin, TimestampTz *first, int max_wait_ms)
+{
+	TimestampTz now = GetCurrentTimestamp(),
+				until = begin + IDLE_MS * 1000;
+	bool		or_more = true;
+
+	if (consumer->n_messages > 0)
+	{
+		if (*first == 0)
+			*first = now;
+		until = grow_until(consumer, *first, max_wait_ms, &or_more);
+	}
+	else if (consumer->news)
+		return true;
+	if (until <= now)
+		return true;
+	return !sleep_until(consumer, Min(until, consumer_next_attention(consumer)), or_more);
+}
+
+int
+consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, int max_rows, size_t max_bytes,
+			   int max_wait_ms)
+{
+	TimestampTz begin = GetCurrentTimestamp(),
+				first = 0;
+
+	make_room(consumer, max_rows);
+	while (consumer->handed_out_at == 0)
+	{
+		consumer_attend(consumer);
+		if (consumer->stopped && consumer->n_messages == 0)
+		{
+			(void) sleep_until(consumer, begin + IDLE_MS * 1000, false);
+			break;
+		}
+		take(consumer, max_rows, max_bytes);
+		consumer_nudge(consumer);
+		if (consumer->n_messages >= max_rows || consumer->bytes >= max_bytes ||
+			is_whole(consumer, begin, &first, max_wait_ms))
+			break;
+	}
+	if (consumer->n_messages > 0 && consumer->handed_out_at == 0)
+		consumer->handed_out_at = GetCurrentTimestamp();
+	*messages = consumer->messages;
+	return consumer->n_messages;
+}
+
+/* ---------------------------------------------------------------- in and after the transaction */
+
+bool
+consumer_has_news(const Consumer *consumer)
+{
+	return consumer->news;
+}
+
+static bool
+agrees(const ConsumerPartition *partition, const SourceOffset *offset)
+{
+	switch (partition->state)
+	{
+		case PARTITION_FOREIGN:
+			return true;
+		case PARTITION_UNKNOWN:
+		case PARTITION_NEW:
+			return false;
+		default:
+			return partition->committed == offset->next_offset && partition->last_hash == offset->last_hash &&
+				partition->last_timestamp == offset->last_timestamp;
+	}
+}
+
+bool
+consumer_agrees(Consumer *consumer, List *offsets)
+{
+	ListCell   *cell;
+
+	for (int i = 0; i < consumer->n_partitions; i++)
+		consumer->partitions[i].row = NULL;
+	foreach(cell, offsets)
+	{
+		SourceOffset *offset = lfirst(cell);
+		ConsumerPartition *partition = consumer_partition(consumer, offset->partition);
+
+		if (!is_our_topic(consumer, offset))
+			continue;
+		if (partition == NULL)
+		{
+			/* another worker's discovery, or ours to know of */
+			if (offset->partition % consumer->n_workers == consumer->worker_no && is_read(consumer, offset->partition))
+				return false;
+			continue;
+		}
+		if (!agrees(partition, offset))
+			return false;
+		partition->row = offset;
+	}
+	/* a row that was there has gone */
+	for (int i = 0; i < consumer->n_partitions; i++)
+		if (consumer->partitions[i].state >= PARTITION_IDLE && consumer->partitions[i].row == NULL)
+			return false;
+	return true;
+}
+
+SourceOffset *
+consumer_offset(Consumer *consumer, int32 partition)
+{
+	ConsumerPartition *found = consumer_partition(consumer, partition);
+
+	if (found == NULL || found->row == NULL)
+		elog(ERROR, "no row of offsets for partition %d", partition);
+	return found->row;
+}
+
+static SourceOffset *
+new_row(const Consumer *consumer, const ConsumerPartition *partition)
+{
+	SourceOffset *row = palloc0(sizeof(SourceOffset));
+
+	row->topic = pstrdup(consumer->topic_name);
+	row->partition = partition->number;
+	row->start_offset = partition->position;
+	row->next_offset = partition->position;
+	row->changed = true;
+	return row;
+}
+
+static void
+move_row(ConsumerPartition *partition)
+{
+	SourceOffset *row = partition->row;
+
+	row->next_offset = partition->position;
+	row->messages += partition->taken;
+	consumer_last_record(partition, &row->last_timestamp, &row->last_hash);
+	row->changed = true;
+}
+
+List *
+consumer_record(Consumer *consumer, const char *source, List *offsets)
+{
+	for (int i = 0; i < consumer->n_partitions; i++)
+	{
+		ConsumerPartition *partition = &consumer->partitions[i];
+
+		if (partition->gap_to > 0)
+			catalog_gap_insert(source, consumer->topic_name, i, partition->gap_from, partition->gap_to);
+		if (partition->state == PARTITION_NEW)
+			offsets = lappend(offsets, new_row(consumer, partition));
+		else if (partition->row != NULL && partition->position != partition->committed &&
+				 partition->state != PARTITION_FOREIGN)
+			move_row(partition);
+	}
+	return offsets;
+}
+
+static void
+settle(Consumer *consumer, ConsumerPartition *partition)
+{
+	if (partition->state == PARTITION_FOREIGN || partition->state == PARTITION_UNKNOWN)
+		return;
+	consumer_last_record(partition, &partition->last_timestamp, &partition->last_hash);
+	partition->committed = partition->position;
+	if (partition->state == PARTITION_NEW)
+		partition->state = partition->number % consumer->n_workers == consumer->worker_no ? PARTITION_IDLE : PARTITION_FOREIGN;
+}
+
+void
+consumer_committed(Consumer *consumer)
+{
+	bool		had_messages = consumer->n_messages > 0;
+
+	for (int i = 0; i < consumer->n_partitions; i++)
+		settle(consumer, &consumer->partitions[i]);
+	consumer->any_row = true;
+	consumer->committed_at = GetCurrentTimestamp();
+	if (had_messages)
+		consumer->last_effort = consumer->committed_at - consumer->handed_out_at;
+	drop_batch(consumer);
+
+	SpinLockAcquire(&consumer->slot->mutex);
+	consumer->slot->last_commit_at = consumer->committed_at;
+	if (had_messages)
+		consumer->slot->batches++;
+	SpinLockRelease(&consumer->slot->mutex);
+	consumer_tell_lag(consumer);
+	consumer_answer(consumer);
+}
