@@ -10,8 +10,6 @@
 
 #include "postgres.h"
 
-#include <jansson.h>
-
 #include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
@@ -20,7 +18,7 @@
 
 typedef struct Inquiry
 {
-	json_t	   *request;
+	struct json_t *request;		/* jansson's */
 	List	   *options;		/* of DefElem *, as connection_options gives them; holds secrets */
 	Oid			role;			/* who asks */
 	TimestampTz deadline;		/* DT_NOEND: as long as the backend waits */
@@ -31,6 +29,11 @@ typedef InquiryResult (*InquiryKind) (const Inquiry *inquiry, StringInfo answer)
 
 extern InquiryResult inquiry_topic(const Inquiry *inquiry, StringInfo answer);
 extern InquiryResult inquiry_elasticsearch(const Inquiry *inquiry, StringInfo answer);
+extern InquiryResult inquiry_preview(const Inquiry *inquiry, StringInfo answer);
+extern InquiryResult inquiry_replay(const Inquiry *inquiry, StringInfo answer);
+
+/* a number of the request, 0 when there is none of that name */
+extern int64 inquiry_number(const Inquiry *inquiry, const char *name);
 
 /* milliseconds left, at most `most`; 0 when the time is up or nobody waits any more */
 extern int	inquiry_time_left(const Inquiry *inquiry, int most);

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <jansson.h>
+
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -35,7 +37,15 @@ static const struct
 }			kinds[] = {
 	{"topic", inquiry_topic, false},
 	{"elasticsearch", inquiry_elasticsearch, false},
+	{"preview", inquiry_preview, true},
+	{"replay", inquiry_replay, true},
 };
+
+int64
+inquiry_number(const Inquiry *inquiry, const char *name)
+{
+	return json_integer_value(json_object_get(inquiry->request, name));
+}
 
 int
 inquiry_time_left(const Inquiry *inquiry, int most)

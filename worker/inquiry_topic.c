@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include <jansson.h>
+
 #include "kafka_client.h"
 #include "inquiry_kinds.h"
 
