@@ -396,16 +396,17 @@ next_int4s(Reader *reader, int *n)
 	return numbers;
 }
 
-/* runs a query and makes a struct of each of its rows, in the caller's memory */
+/* runs a query, as told, and makes a struct of each of its rows, in the caller's memory */
 static List *
-read_all(Statement *statement, Arguments *arguments, void *(*read_one) (Reader *))
+read_rows(Statement *statement, Arguments *arguments, void *(*read_one) (Reader *),
+		  void (*run) (Statement *, Arguments *))
 {
 	Access		access;
 	List	   *found = NIL;
 	uint64		row;
 
 	enter(&access);
-	execute_reading(statement, arguments);
+	run(statement, arguments);
 	MemoryContextSwitchTo(access.caller);
 	for (row = 0; row < SPI_processed; row++)
 	{
@@ -416,6 +417,12 @@ read_all(Statement *statement, Arguments *arguments, void *(*read_one) (Reader *
 	}
 	leave(&access);
 	return found;
+}
+
+static List *
+read_all(Statement *statement, Arguments *arguments, void *(*read_one) (Reader *))
+{
+	return read_rows(statement, arguments, read_one, execute_reading);
 }
 
 static void *
@@ -911,7 +918,7 @@ catalog_dead_letters_lock(const char *source, int64 after_id)
 	put_int8(&arguments, after_id);
 	put_int4(&arguments, LETTERS_AT_ONCE);
 	put_int4(&arguments, LETTER_BYTES_AT_ONCE);
-	return read_all(&statement, &arguments, read_letter);
+	return read_rows(&statement, &arguments, read_letter, execute);
 }
 
 void

@@ -291,12 +291,19 @@ inquiry_preview(const Inquiry *inquiry, StringInfo answer)
 {
 	Preview    *preview = palloc0(sizeof(Preview));
 	int			count = (int) inquiry_number(inquiry, "count");
+	List	   *offsets;
 	bool		fetched;
 
 	preview->memory = CurrentMemoryContext;
 	inquiry_source_open(&preview->inquired, inquiry);
+	offsets = next_offsets(preview);
+	if (offsets == NIL)
+	{
+		appendStringInfoString(answer, "Kafka has not answered yet, so it is not known where the source begins");
+		return INQUIRY_UNREACHABLE;
+	}
 	before_shmem_exit(close_fetch, PointerGetDatum(&preview->fetch));
-	fetched = fetch_records(&preview->fetch, inquiry, next_offsets(preview), count);
+	fetched = fetch_records(&preview->fetch, inquiry, offsets, count);
 	if (fetched)
 	{
 		make_batch(preview);

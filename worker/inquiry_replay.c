@@ -2,7 +2,7 @@
  * inquiry_replay.c
  *		The inquiry "replay": the dead letters of a source once more, after their cause was mended.
  *
- * Request: {"source": 5}.  Answer: how many became rows or skips.  All of it is one transaction, with
+ * Request: {"source": 5}.  Answer: how many became rows.  All of it is one transaction, with
  * the source locked: letters that pass become rows and changes of rollups, are deleted, and move from
  * one counter to the other; those that fail again stay and say why.  Partitions that are missing are
  * made in transactions of their own, as the source's worker makes them, and the replay begins again.
@@ -33,7 +33,7 @@ typedef struct Replay
 	Writer	   *writer;
 	MemoryContext portion;		/* letters that are in work */
 	int64		last_id;
-	int64		passed;
+	int64		rows;
 } Replay;
 
 static void
@@ -82,7 +82,8 @@ count_passed(Replay *replay, const Record *record, RecordOutcome outcome)
 			offset->skipped++;
 		offset->changed = true;
 	}
-	replay->passed++;
+	if (outcome == RECORD_ROW)
+		replay->rows++;
 }
 
 static void
@@ -181,7 +182,7 @@ replay_once(Replay *replay, bool first_try, MemoryContext memory, int *n_missing
 	}
 	replay->portion = AllocSetContextCreate(CurrentMemoryContext, "replay", ALLOCSET_DEFAULT_SIZES);
 	replay->last_id = 0;
-	replay->passed = 0;
+	replay->rows = 0;
 	replay->offsets = catalog_offsets(source->name);
 	replay->writer = writer_open(target, plan, &rules, rollups);
 	if (replay_all(replay))
@@ -226,7 +227,7 @@ inquiry_replay(const Inquiry *inquiry, StringInfo answer)
 		if (missing == NULL)
 		{
 			worker_commit();
-			appendStringInfo(answer, INT64_FORMAT, replay.passed);
+			appendStringInfo(answer, INT64_FORMAT, replay.rows);
 			return INQUIRY_ANSWERED;
 		}
 		worker_rollback();
