@@ -257,6 +257,14 @@ is_time_type(Oid type)
 	}
 }
 
+static bool
+takes_nested(Oid type)
+{
+	Oid			base = getBaseType(type);
+
+	return OidIsValid(get_element_type(base)) || type_is_rowtype(base);
+}
+
 static void
 take_default(DecodePlan *plan, PlanColumn *column, Relation target)
 {
@@ -292,6 +300,7 @@ build_column(DecodePlan *plan, PlanColumn *column, Relation target, Form_pg_attr
 	column->typmod = attribute->atttypmod;
 	column->input = input_of(column->type, column->typmod, &column->text_limit);
 	column->is_time = is_time_type(column->type);
+	column->takes_nested = takes_nested(column->type);
 	getTypeInputInfo(column->type, &in_function, &column->in_parameter);
 	fmgr_info_cxt(in_function, &column->in_function, plan->context);
 	if (getKeyJsonValueFromContainer(&columns->root, column->name, strlen(column->name), &place) != NULL)

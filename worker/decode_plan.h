@@ -56,6 +56,7 @@ typedef struct PlanColumn
 	int			text_limit;		/* INPUT_TEXT: bytes that surely fit, or -1 for any */
 	int64		epoch;			/* units a second of a number that is a time, or 0 */
 	bool		is_time;		/* of a date or time type, also below a domain */
+	bool		takes_nested;	/* an array or composite type, also below a domain */
 
 	Oid			type;
 	int32		typmod;

@@ -348,11 +348,15 @@ json_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, boo
 	return DECODED_ROW;
 }
 
-/* an object or array for an array, a composite type, a domain over one; anything else refuses it itself */
+/* an object or array for an array, a composite type, a domain over one */
 static DecodeOutcome
 nested_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, bool may_throw,
-			 Datum *datum, bool *is_null)
+			 Datum *datum, bool *is_null, DecodeFault *fault)
 {
+	if (!column->takes_nested)
+		return decode_fault(plan, fault, ERRCODE_INVALID_TEXT_REPRESENTATION,
+							"column \"%s\" cannot take a JSON %s", column->name,
+							value->kind == JSON_OBJECT ? "object" : "array");
 	if (!may_throw)
 		return DECODED_LATER;
 	*datum = decode_nested(plan, column, value, is_null);
@@ -375,7 +379,7 @@ decode_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, b
 	if (column->input == INPUT_JSON || column->input == INPUT_JSONB)
 		return json_value(plan, column, value, may_throw, datum);
 	if ((value->kind == JSON_OBJECT || value->kind == JSON_ARRAY) && column->input != INPUT_TEXT)
-		return nested_value(plan, column, value, may_throw, datum, is_null);
+		return nested_value(plan, column, value, may_throw, datum, is_null, fault);
 	if (column->input == INPUT_TEXT && value->escaped && column->text_limit < 0)
 		return escaped_text(plan, column, value, datum, fault);
 	if (!scalar_content(plan, value, &text, &length))

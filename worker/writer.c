@@ -117,7 +117,7 @@ next_slot(Writer *writer)
 	{
 		MemoryContext outer = MemoryContextSwitchTo(writer->leaves->estate->es_query_cxt);
 
-		writer->slots[writer->n_slots++] = MakeSingleTupleTableSlot(RelationGetDescr(writer->target), &TTSOpsVirtual);
+		writer->slots[writer->n_slots++] = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsVirtual);
 		MemoryContextSwitchTo(outer);
 	}
 	slot = writer->slots[writer->slots_used];
@@ -346,7 +346,7 @@ keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row)
 	if (leaf->to_root != NULL)
 	{
 		if (writer->root_row == NULL)
-			writer->root_row = MakeSingleTupleTableSlot(RelationGetDescr(writer->target), &TTSOpsVirtual);
+			writer->root_row = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsVirtual);
 		row = execute_attr_map_slot(leaf->to_root->attrMap, row, writer->root_row);
 	}
 	tuplestore_puttupleslot(writer->new_rows, row);

@@ -152,6 +152,7 @@ leaf_set_open(Relation target)
 
 	set->estate = estate;
 	set->target = target;
+	set->desc = CreateTupleDescCopyConstr(RelationGetDescr(target));
 	set->rows = AllocSetContextCreate(estate->es_query_cxt, "clickstream rows", ALLOCSET_DEFAULT_SIZES);
 	set->root = makeNode(ResultRelInfo);
 	set->at_record = -1;
@@ -336,7 +337,7 @@ in_layout_of_leaf(LeafSet *set, Leaf *leaf, TupleTableSlot *row)
 	{
 		MemoryContext outer = MemoryContextSwitchTo(set->estate->es_query_cxt);
 
-		*own = MakeSingleTupleTableSlot(leaf->from_root->outdesc, &TTSOpsVirtual);
+		*own = MakeSingleTupleTableSlot(CreateTupleDescCopyConstr(leaf->from_root->outdesc), &TTSOpsVirtual);
 		MemoryContextSwitchTo(outer);
 	}
 	return execute_attr_map_slot(leaf->from_root->attrMap, row, *own);

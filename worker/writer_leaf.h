@@ -52,6 +52,7 @@ typedef struct LeafSet
 	EState	   *estate;
 	MemoryContext rows;			/* what lives until the collected rows are written */
 	Relation	target;
+	TupleDesc	desc;			/* the target's, of our own: slots outlive savepoints, what they pin does not */
 	ResultRelInfo *root;
 	AttrNumber	time_column;	/* range partitioned by it alone, or 0 */
 	Oid			time_type;
