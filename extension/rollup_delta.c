@@ -11,18 +11,15 @@
  * whole: this is rare, and takes a few milliseconds.
  *
  * New rows are added: the states of their groups are combined with those in the table.  For rows that
- * were deleted or changed, the groups they belonged to or now belong to are computed again:
- *		1. lock the groups' rows in the rollup, in key order (a group that is not there is made, empty);
- *		2. take a new snapshot;
- *		3. compute the groups from the raw rows, and put that in place of what is there.
- * In any other order a batch that commits in between would be lost.  A batch that comes later
- * waits for the lock in (1) and adds to the outcome of (3).
+ * were deleted or changed, the groups they belonged to or now belong to are computed again, by
+ * rollup_recompute.c.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -42,6 +39,7 @@
 #include "rollup_delta.h"
 #include "rollup_merge.h"
 #include "rollup_query.h"
+#include "rollup_recompute.h"
 #include "rollup_set.h"
 #include "rollup_states.h"
 
@@ -324,30 +322,32 @@ throw_naming(const char *rollup, MemoryContext context)
 /* what is to be done with one rollup; lives on the caller's stack */
 typedef struct Change
 {
-	Tuplestorestate *rows;
+	Tuplestorestate *old;		/* rows taken away, or NULL */
+	Tuplestorestate *fresh;		/* rows put there, or NULL */
+	Tuplestorestate *all;		/* both */
 	TupleDesc	desc;
+	bool		again;
 	Oid			except;
 	const RollupRange *range;
 } Change;
 
 static Tuplestorestate *
-states_of_rows(RollupPlan *plan, const Change *change, MemoryContext kept)
+states_of_rows(RollupSet *set, RollupPlan *plan, Tuplestorestate *rows, TupleDesc desc)
 {
 	if (plan->delta == NULL)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(kept);
+		MemoryContext caller = MemoryContextSwitchTo(set->loaded);
 
-		plan->delta = rollup_states_plan(plan->query, change->desc,
-										 tuplestore_tuple_count(change->rows));
+		plan->delta = rollup_states_plan(plan->query, desc, tuplestore_tuple_count(rows));
 		MemoryContextSwitchTo(caller);
 	}
-	return rollup_states_of(plan->delta, change->rows, change->desc);
+	return rollup_states_of(plan->delta, rows, desc);
 }
 
 static void
 add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
 {
-	Tuplestorestate *states = states_of_rows(plan, change, set->loaded);
+	Tuplestorestate *states = states_of_rows(set, plan, change->fresh, change->desc);
 
 	if (tuplestore_tuple_count(states) > 0)
 		rollup_merge_run(plan->merge, ROLLUP_ADD, states);
@@ -357,21 +357,18 @@ add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
 static void
 recompute_groups(RollupSet *set, RollupPlan *plan, const Change *change)
 {
-	RollupRows	which = {.except = change->except};
-	Tuplestorestate *left;
+	RollupTouched touched = {.again = change->again, .except = change->except};
 
-	which.touched = states_of_rows(plan, change, set->loaded);
-	if (tuplestore_tuple_count(which.touched) > 0)
-	{
-		which.null_keys = rollup_merge_null_keys(plan->merge, which.touched);
-		rollup_merge_run(plan->merge, ROLLUP_LOCK, which.touched);
-		left = rollup_states_of_target(plan->merge, &which);
-		rollup_merge_run(plan->merge, ROLLUP_REPLACE, left);
-		if (tuplestore_tuple_count(left) < tuplestore_tuple_count(which.touched))
-			rollup_merge_remove(plan->merge, which.touched, left);
-		tuplestore_end(left);
-	}
-	tuplestore_end(which.touched);
+	touched.groups = states_of_rows(set, plan, change->all, change->desc);
+	if (tuplestore_tuple_count(touched.groups) == 0)
+		return;
+	if (change->old != NULL)
+		touched.old = change->old == change->all ? touched.groups :
+			states_of_rows(set, plan, change->old, change->desc);
+	if (change->fresh != NULL)
+		touched.fresh = change->fresh == change->all ? touched.groups :
+			states_of_rows(set, plan, change->fresh, change->desc);
+	rollup_recompute(plan->merge, &touched);
 }
 
 static void
@@ -424,19 +421,42 @@ apply_to_all(RollupSet *set, const Change *change,
 void
 rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
 {
-	Change		change = {.rows = rows, .desc = desc};
+	Change		change = {.fresh = rows, .desc = desc};
 
 	if (tuplestore_tuple_count(rows) > 0)
 		apply_to_all(set, &change, add_rows);
 }
 
-void
-rollup_set_recompute(RollupSet *set, Tuplestorestate *rows, TupleDesc desc, Oid except)
+static void
+append_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc)
 {
-	Change		change = {.rows = rows, .desc = desc, .except = except};
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 
-	if (tuplestore_tuple_count(rows) > 0)
-		apply_to_all(set, &change, recompute_groups);
+	tuplestore_select_read_pointer(from, tuplestore_alloc_read_pointer(from, EXEC_FLAG_REWIND));
+	tuplestore_rescan(from);
+	while (tuplestore_gettupleslot(from, true, false, slot))
+		tuplestore_puttupleslot(to, slot);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+void
+rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fresh, TupleDesc desc,
+					 bool again, Oid except)
+{
+	Change		change = {.desc = desc, .again = again, .except = except};
+
+	change.old = old != NULL && tuplestore_tuple_count(old) > 0 ? old : NULL;
+	change.fresh = fresh != NULL && tuplestore_tuple_count(fresh) > 0 ? fresh : NULL;
+	if (change.old == NULL && change.fresh == NULL)
+		return;
+	change.all = change.old != NULL ? change.old : change.fresh;
+	if (change.old != NULL && change.fresh != NULL)
+	{
+		change.all = tuplestore_begin_heap(true, false, work_mem);
+		append_rows(change.all, change.old, desc);
+		append_rows(change.all, change.fresh, desc);
+	}
+	apply_to_all(set, &change, recompute_groups);
 }
 
 static RollupPlan *
@@ -467,9 +487,9 @@ rollup_set_fill_with_nothing(RollupSet *set, Oid rollup)
 	Relation	target = table_open(set->target, NoLock);
 	Change		change = {.desc = RelationGetDescr(target)};
 
-	change.rows = tuplestore_begin_heap(true, false, work_mem);
+	change.fresh = tuplestore_begin_heap(true, false, work_mem);
 	apply(set, plan, &change, add_rows);
-	tuplestore_end(change.rows);
+	tuplestore_end(change.fresh);
 	table_close(target, NoLock);
 }
 

@@ -61,8 +61,8 @@ rollup_merge_column(const RollupMerge *merge, AttrNumber column)
 	return quote_identifier(get_attname(merge->rollup, column, false));
 }
 
-const char *
-rollup_merge_equality(const RollupMerge *merge, AttrNumber key)
+static const char *
+equality(const RollupMerge *merge, AttrNumber key)
 {
 	Oid			operator = InvalidOid;
 	HeapTuple	tuple;
@@ -88,12 +88,11 @@ rollup_merge_equality(const RollupMerge *merge, AttrNumber key)
 	return text;
 }
 
-static void
-append_table(StringInfo sql, const RollupMerge *merge)
+const char *
+rollup_merge_table(const RollupMerge *merge)
 {
-	appendStringInfoString(sql,
-						   quote_qualified_identifier(get_namespace_name(get_rel_namespace(merge->rollup)),
-													  get_rel_name(merge->rollup)));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(merge->rollup)),
+									  get_rel_name(merge->rollup));
 }
 
 /* k1, k2, each after the prefix */
@@ -105,6 +104,27 @@ append_keys(StringInfo sql, const RollupMerge *merge, const char *prefix)
 	foreach(cell, rollup_query_keys(merge->query))
 		appendStringInfo(sql, "%s%s%s", foreach_current_index(cell) > 0 ? ", " : "", prefix,
 						 rollup_merge_column(merge, lfirst_int(cell)));
+}
+
+const char *
+rollup_merge_match(const RollupMerge *merge, const char *left, const char *right,
+				   const bool *null_keys)
+{
+	StringInfoData sql;
+	ListCell   *cell;
+
+	initStringInfo(&sql);
+	foreach(cell, rollup_query_keys(merge->query))
+	{
+		const char *column = rollup_merge_column(merge, lfirst_int(cell));
+
+		appendStringInfo(&sql, "%s(%s.%s %s %s.%s", foreach_current_index(cell) > 0 ? " AND " : "",
+						 left, column, equality(merge, lfirst_int(cell)), right, column);
+		if (null_keys[foreach_current_index(cell)])
+			appendStringInfo(&sql, " OR (%s.%s IS NULL AND %s.%s IS NULL)", left, column, right, column);
+		appendStringInfoChar(&sql, ')');
+	}
+	return sql.data;
 }
 
 /* ---------------------------------------------------------------- values from states */
@@ -266,7 +286,7 @@ append_insert(StringInfo sql, const RollupMerge *merge, const char **values)
 	int			i;
 
 	appendStringInfoString(sql, "INSERT INTO ");
-	append_table(sql, merge);
+	appendStringInfoString(sql, rollup_merge_table(merge));
 	appendStringInfoString(sql, " AS r (");
 	for (i = 1; i <= merge->query->n_columns; i++)
 		appendStringInfo(sql, "%s%s", i > 1 ? ", " : "", rollup_merge_column(merge, i));
@@ -353,7 +373,7 @@ append_lock(StringInfo sql, const RollupMerge *merge)
 	const char *rows_column = rollup_merge_column(merge, rows->column);
 
 	appendStringInfoString(sql, "INSERT INTO ");
-	append_table(sql, merge);
+	appendStringInfoString(sql, rollup_merge_table(merge));
 	appendStringInfoString(sql, " AS r (");
 	append_keys(sql, merge, "");
 	appendStringInfo(sql, ", %s) SELECT ", rows_column);
@@ -396,27 +416,15 @@ static const char *
 removal_text(const RollupMerge *merge, const bool *null_keys)
 {
 	StringInfoData sql;
-	ListCell   *cell;
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "DELETE FROM ");
-	append_table(&sql, merge);
+	appendStringInfoString(&sql, rollup_merge_table(merge));
 	appendStringInfoString(&sql, " r USING (SELECT ");
 	append_keys(&sql, merge, "");
 	appendStringInfoString(&sql, " FROM _states EXCEPT SELECT ");
 	append_keys(&sql, merge, "");
-	appendStringInfoString(&sql, " FROM _left) s WHERE ");
-	foreach(cell, rollup_query_keys(merge->query))
-	{
-		const char *column = rollup_merge_column(merge, lfirst_int(cell));
-		bool		nulls = null_keys[foreach_current_index(cell)];
-
-		appendStringInfo(&sql, "%s(r.%s %s s.%s", foreach_current_index(cell) > 0 ? " AND " : "",
-						 column, rollup_merge_equality(merge, lfirst_int(cell)), column);
-		if (nulls)
-			appendStringInfo(&sql, " OR (r.%s IS NULL AND s.%s IS NULL)", column, column);
-		appendStringInfoChar(&sql, ')');
-	}
+	appendStringInfo(&sql, " FROM _left) s WHERE %s", rollup_merge_match(merge, "r", "s", null_keys));
 	return sql.data;
 }
 
@@ -554,6 +562,28 @@ rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestat
 	execute(prepare(removal_text(merge, null_keys)), level);
 }
 
+Tuplestorestate *
+rollup_merge_select(RollupMerge *merge, const char *sql, const RollupRelation *relations, int n)
+{
+	Tuplestorestate *states = tuplestore_begin_heap(true, false, work_mem);
+	int			level = begin_statement();
+	uint64		row;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (relations[i].states != NULL)
+			register_states(merge, relations[i].name, relations[i].states);
+	}
+	if (SPI_execute_plan(prepare(sql), NULL, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	for (row = 0; row < SPI_processed; row++)
+		tuplestore_puttuple(states, SPI_tuptable->vals[row]);
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+	return states;
+}
+
 /* Not TRUNCATE: readers go on. */
 void
 rollup_merge_truncate(RollupMerge *merge)
@@ -563,7 +593,7 @@ rollup_merge_truncate(RollupMerge *merge)
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "DELETE FROM ");
-	append_table(&sql, merge);
+	appendStringInfoString(&sql, rollup_merge_table(merge));
 	execute(prepare(sql.data), level);
 }
 

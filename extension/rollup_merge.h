@@ -42,11 +42,28 @@ extern void rollup_merge_truncate(RollupMerge *merge);
 /* Whether the code that asks was called by rollup_merge_run or _remove: only they may write. */
 extern bool rollup_merge_is_running(void);
 
+/* a tuplestore with the states' row type, and the name by which a statement knows it */
+typedef struct RollupRelation
+{
+	const char *name;
+	Tuplestorestate *states;	/* NULL: there is no such relation */
+} RollupRelation;
+
+/* Runs a query that gives states; in a tuplestore in the current memory context. */
+extern Tuplestorestate *rollup_merge_select(RollupMerge *merge, const char *sql,
+											const RollupRelation *relations, int n);
+
 /* for each key, whether one of the tuples has NULL there */
 extern bool *rollup_merge_null_keys(RollupMerge *merge, Tuplestorestate *states);
 
-/* the name of a column of the rollup's table, quoted; its equality, as OPERATOR(schema.=) */
+/* the condition that two relations are at the same group; `=` alone where no key is NULL */
+extern const char *rollup_merge_match(const RollupMerge *merge, const char *left, const char *right,
+									  const bool *null_keys);
+
+/* the rollup's table, quoted and with its schema */
+extern const char *rollup_merge_table(const RollupMerge *merge);
+
+/* the name of a column of the rollup's table, quoted*/
 extern const char *rollup_merge_column(const RollupMerge *merge, AttrNumber column);
-extern const char *rollup_merge_equality(const RollupMerge *merge, AttrNumber key);
 
 #endif							/* CLICKSTREAM_ROLLUP_MERGE_H */

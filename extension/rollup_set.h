@@ -30,10 +30,12 @@ typedef struct RollupRange
 extern RollupSet *rollup_set_of_session(Oid target);
 
 /*
- * Computes the groups that these rows (of the target's row type) belong to again, from what the
- * target now holds; `except` is a partition whose rows no longer count, or InvalidOid.
+ * Rows (of the target's row type) were taken away, put there, or both; either may be NULL.  Their groups
+ * are computed again from what the target now holds, without the partition `except` (or InvalidOid).
+ * `again`: the client's statement has already had groups of this target computed again.
  */
-extern void rollup_set_recompute(RollupSet *set, Tuplestorestate *rows, TupleDesc desc, Oid except);
+extern void rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fresh,
+								 TupleDesc desc, bool again, Oid except);
 
 /* Empties the rollups, as the target has been. */
 extern void rollup_set_truncate(RollupSet *set);

@@ -61,49 +61,42 @@ static Moment truncating;
 
 /* ---------------------------------------------------------------- rows in the target's shape */
 
-/* all rows of one or two transition tables (either may be NULL), as rows of the target */
 static void
 append_rows(Tuplestorestate *to, Tuplestorestate *from, TupleTableSlot *slot,
 			TupleConversionMap *map)
 {
-	int			pointer;
-
-	if (from == NULL)
-		return;
-	pointer = tuplestore_alloc_read_pointer(from, EXEC_FLAG_REWIND);
-	tuplestore_select_read_pointer(from, pointer);
+	tuplestore_select_read_pointer(from, tuplestore_alloc_read_pointer(from, EXEC_FLAG_REWIND));
 	tuplestore_rescan(from);
 	while (tuplestore_gettupleslot(from, true, false, slot))
 	{
 		bool		should_free;
 		HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
-		HeapTuple	converted = map ? execute_attr_map_tuple(tuple, map) : tuple;
+		HeapTuple	converted = execute_attr_map_tuple(tuple, map);
 
 		tuplestore_puttuple(to, converted);
-		if (converted != tuple)
-			heap_freetuple(converted);
+		heap_freetuple(converted);
 		if (should_free)
 			heap_freetuple(tuple);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
 
+/* The rows of a transition table (NULL if it has none), as rows of the target. */
 static Tuplestorestate *
-rows_for_target(Relation relation, Relation target, Tuplestorestate *first, Tuplestorestate *second)
+rows_for_target(Relation relation, Relation target, Tuplestorestate *rows)
 {
 	TupleConversionMap *map = convert_tuples_by_name(RelationGetDescr(relation),
 													 RelationGetDescr(target));
-	Tuplestorestate *rows;
+	Tuplestorestate *converted;
 	TupleTableSlot *slot;
 
-	if (map == NULL && (first == NULL || second == NULL))
-		return first ? first : second;
-	rows = tuplestore_begin_heap(true, false, work_mem);
+	if (map == NULL || rows == NULL)
+		return rows;
+	converted = tuplestore_begin_heap(true, false, work_mem);
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsMinimalTuple);
-	append_rows(rows, first, slot, map);
-	append_rows(rows, second, slot, map);
+	append_rows(converted, rows, slot, map);
 	ExecDropSingleTupleTableSlot(slot);
-	return rows;
+	return converted;
 }
 
 /* what a table holds now, under a snapshot of its own: nobody else can write it */
@@ -146,18 +139,20 @@ static void
 after_insert(RollupSet *set, Relation target, Tuplestorestate *rows)
 {
 	if (is_now(&recomputed, RelationGetRelid(target)))
-		rollup_set_recompute(set, rows, RelationGetDescr(target), InvalidOid);
+		rollup_set_recompute(set, NULL, rows, RelationGetDescr(target), true, InvalidOid);
 	else
 		rollup_set_apply_insert(set, rows, RelationGetDescr(target));
 }
 
 static void
-after_update_or_delete(RollupSet *set, Relation target, Tuplestorestate *rows)
+after_update_or_delete(RollupSet *set, Relation target, Tuplestorestate *old, Tuplestorestate *fresh)
 {
-	if (tuplestore_tuple_count(rows) == 0)
+	bool		again = is_now(&recomputed, RelationGetRelid(target));
+
+	if (tuplestore_tuple_count(old) == 0)
 		return;
 	recomputed = now_at(RelationGetRelid(target));
-	rollup_set_recompute(set, rows, RelationGetDescr(target), InvalidOid);
+	rollup_set_recompute(set, old, fresh, RelationGetDescr(target), again, InvalidOid);
 }
 
 /* A whole target: the rollup is emptied afterwards, and its partitions have nothing to do before. */
@@ -178,9 +173,8 @@ around_truncate(RollupSet *set, TriggerData *data, Relation target)
 	}
 	else if (TRIGGER_FIRED_BEFORE(data->tg_event) && relation->rd_rel->relkind == RELKIND_RELATION &&
 			 !is_now(&truncating, RelationGetRelid(target)))
-		rollup_set_recompute(set,
-							 rows_for_target(relation, target, rows_of_table(relation), NULL),
-							 RelationGetDescr(target), RelationGetRelid(relation));
+		rollup_set_recompute(set, rows_for_target(relation, target, rows_of_table(relation)), NULL,
+							 RelationGetDescr(target), false, RelationGetRelid(relation));
 }
 
 static void
@@ -196,11 +190,11 @@ tell_rollups_of(Oid target_oid, TriggerData *data)
 		around_truncate(set, data, target);
 	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		after_insert(set, target,
-					 rows_for_target(data->tg_relation, target, NULL, data->tg_newtable));
+					 rows_for_target(data->tg_relation, target, data->tg_newtable));
 	else
 		after_update_or_delete(set, target,
-							   rows_for_target(data->tg_relation, target, data->tg_oldtable,
-											   data->tg_newtable));
+							   rows_for_target(data->tg_relation, target, data->tg_oldtable),
+							   rows_for_target(data->tg_relation, target, data->tg_newtable));
 	table_close(target, NoLock);
 }
 

@@ -1,0 +1,199 @@
+/*
+ * rollup_recompute.c
+ *		Groups whose rows were deleted or changed, computed again from the raw rows.
+ *
+ * Called by rollup_delta.c.  The order is what matters:
+ *		1. lock the groups' rows in the rollup, in key order (a group that is not there is made, empty);
+ *		2. take a new snapshot;
+ *		3. compute the groups from the raw rows, and put that in place of what is there.
+ * In any other order a batch that commits in between would be lost.  A batch that comes later
+ * waits for the lock of (1) and adds to the outcome of (3).
+ *
+ * A rollup outlives raw rows: of a group, some may have gone with a partition.  What is computed again
+ * then lacks them.  The number of rows tells: the group's in the rollup, less those deleted, plus
+ * those new, should be there; if fewer are, the group is lost to computing.  It is kept, new rows are
+ * added to it, and of the deleted ones is subtracted what can be, exactly: counts, sums of integers and
+ * their averages.  The rest (floats, numeric, min, max, sketches) still has them.
+ *
+ * Other triggers of the same statement may still have to run.  Rows that they will tell of as deleted
+ * are missing already; the group is taken for lost, its counts are kept right, so the last of those
+ * triggers finds them to add up, and computes the group after all.  Rows that they will tell of as new
+ * are there already; a group that was computed with them has as many as there are, and is
+ * not taken for lost when its new rows are told.
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+
+#include "rollup_recompute.h"
+#include "rollup_states.h"
+
+/* ---------------------------------------------------------------- statements about groups */
+
+static const char *
+rows_column(const RollupMerge *merge)
+{
+	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
+
+	return rollup_merge_column(merge, rows->column);
+}
+
+/* the columns of a named relation of states */
+static const char *
+states_columns(const RollupMerge *merge, const char *alias)
+{
+	StringInfoData columns;
+	ListCell   *cell;
+
+	initStringInfo(&columns);
+	foreach(cell, rollup_query_state_columns(merge->query))
+		appendStringInfo(&columns, "%s%s.%s", foreach_current_index(cell) > 0 ? ", " : "", alias,
+						 rollup_merge_column(merge, lfirst_int(cell)));
+	return columns.data;
+}
+
+/* groups of which more rows are in the rollup than the raw rows can account for */
+static Tuplestorestate *
+find_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *now, const bool *null_keys)
+{
+	RollupRelation relations[] = {
+		{"_states", touched->groups}, {"_now", now}, {"_old", touched->old}, {"_fresh", touched->fresh}
+	};
+	const char *rows = rows_column(merge);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s FROM _states s JOIN %s r ON %s LEFT JOIN _now n ON %s",
+					 states_columns(merge, "s"), rollup_merge_table(merge),
+					 rollup_merge_match(merge, "r", "s", null_keys),
+					 rollup_merge_match(merge, "n", "s", null_keys));
+	if (touched->old)
+		appendStringInfo(&sql, " LEFT JOIN _old o ON %s", rollup_merge_match(merge, "o", "s", null_keys));
+	if (touched->fresh)
+		appendStringInfo(&sql, " LEFT JOIN _fresh f ON %s", rollup_merge_match(merge, "f", "s", null_keys));
+	appendStringInfo(&sql, " WHERE r.%s", rows);
+	if (touched->old)
+		appendStringInfo(&sql, " - coalesce(o.%s, 0)", rows);
+	if (touched->fresh)
+		appendStringInfo(&sql, " + coalesce(f.%s, 0)", rows);
+	appendStringInfo(&sql, " > coalesce(n.%s, 0)", rows);
+	if (touched->again)
+		appendStringInfo(&sql, " AND r.%s <> coalesce(n.%s, 0)", rows, rows);
+	return rollup_merge_select(merge, sql.data, relations, lengthof(relations));
+}
+
+/* the states of those groups that are among others, or are not */
+static Tuplestorestate *
+filter(RollupMerge *merge, Tuplestorestate *states, bool among, Tuplestorestate *others,
+	   const bool *null_keys)
+{
+	RollupRelation relations[] = {{"_states", states}, {"_others", others}};
+
+	return rollup_merge_select(merge,
+							   psprintf("SELECT %s FROM _states s WHERE %s (SELECT FROM _others o WHERE %s)",
+										states_columns(merge, "s"), among ? "EXISTS" : "NOT EXISTS",
+										rollup_merge_match(merge, "o", "s", null_keys)),
+							   relations, lengthof(relations));
+}
+
+/* ---------------------------------------------------------------- subtraction */
+
+static Datum
+negated_average(Datum value)
+{
+	ArrayType  *state = DatumGetArrayTypePCopy(value);
+	int64	   *numbers = (int64 *) ARR_DATA_PTR(state);
+	int			n = ArrayGetNItems(ARR_NDIM(state), ARR_DIMS(state));
+
+	while (n-- > 0)
+		numbers[n] = -numbers[n];
+	return PointerGetDatum(state);
+}
+
+/* The state that takes away what this one brought; nothing where that is not exact. */
+static bool
+negate(const RollupAggregate *aggregate, Datum *value)
+{
+	switch (aggregate->combine)
+	{
+		case F_INT8PL:
+			*value = Int64GetDatum(-DatumGetInt64(*value));
+			return true;
+		case F_INT4_AVG_COMBINE:
+			*value = negated_average(*value);
+			return true;
+		default:
+			return false;
+	}
+}
+
+static Tuplestorestate *
+negated_states(const RollupMerge *merge, Tuplestorestate *states)
+{
+	Tuplestorestate *negated = tuplestore_begin_heap(true, false, work_mem);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(merge->states_desc, &TTSOpsMinimalTuple);
+	int			n_keys = list_length(rollup_query_keys(merge->query));
+	ListCell   *cell;
+
+	tuplestore_rescan(states);
+	while (tuplestore_gettupleslot(states, true, false, slot))
+	{
+		slot_getallattrs(slot);
+		foreach(cell, merge->query->aggregates)
+		{
+			int			i = n_keys + foreach_current_index(cell);
+
+			if (!slot->tts_isnull[i])
+				slot->tts_isnull[i] = !negate(lfirst(cell), &slot->tts_values[i]);
+		}
+		tuplestore_putvalues(negated, merge->states_desc, slot->tts_values, slot->tts_isnull);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return negated;
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+static void
+replace(RollupMerge *merge, Tuplestorestate *groups, Tuplestorestate *now)
+{
+	rollup_merge_run(merge, ROLLUP_REPLACE, now);
+	if (tuplestore_tuple_count(now) < tuplestore_tuple_count(groups))
+		rollup_merge_remove(merge, groups, now);
+}
+
+static void
+add_to_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *lost,
+			const bool *null_keys)
+{
+	if (touched->fresh)
+		rollup_merge_run(merge, ROLLUP_ADD, filter(merge, touched->fresh, true, lost, null_keys));
+	if (touched->old)
+		rollup_merge_run(merge, ROLLUP_ADD,
+						 negated_states(merge, filter(merge, touched->old, true, lost, null_keys)));
+}
+
+void
+rollup_recompute(RollupMerge *merge, const RollupTouched *touched)
+{
+	RollupRows	which = {.touched = touched->groups, .except = touched->except};
+	Tuplestorestate *now;
+	Tuplestorestate *lost;
+
+	which.null_keys = rollup_merge_null_keys(merge, touched->groups);
+	rollup_merge_run(merge, ROLLUP_LOCK, touched->groups);
+	now = rollup_states_of_target(merge, &which);
+	lost = find_lost(merge, touched, now, which.null_keys);
+	if (tuplestore_tuple_count(lost) == 0)
+	{
+		replace(merge, touched->groups, now);
+		return;
+	}
+	replace(merge, filter(merge, touched->groups, false, lost, which.null_keys),
+			filter(merge, now, false, lost, which.null_keys));
+	add_to_lost(merge, touched, lost, which.null_keys);
+}
