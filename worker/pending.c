@@ -12,3 +12,13 @@ partitions_make(WorkerSlot *slot, const Source *source, const TimestampTz *times
 	*reason = "partitions are not made yet";
 	return false;
 }
+
+__attribute__((weak)) void
+partitions_ahead(WorkerSlot *slot, const Source *source)
+{
+}
+
+__attribute__((weak)) void
+partitions_retire(WorkerSlot *slot, const Source *source)
+{
+}
