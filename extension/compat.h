@@ -69,4 +69,25 @@
 	ExecInsertIndexTuples(relation, slot, estate, false, false, NULL, NIL)
 #endif
 
+/* replication slots; includes replication/slot.h where it is used */
+#if PG_VERSION_NUM >= 170000
+#define compat_replication_slot_create(name, persistency) \
+	ReplicationSlotCreate(name, true, persistency, false, false, false)
+#else
+#define compat_replication_slot_create(name, persistency) \
+	ReplicationSlotCreate(name, true, persistency, false)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define compat_replication_slot_acquire(name) ReplicationSlotAcquire(name, false, true)
+#else
+#define compat_replication_slot_acquire(name) ReplicationSlotAcquire(name, false)
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define compat_slot_is_invalidated(slot) ((slot)->data.invalidated != RS_INVAL_NONE)
+#else
+#define compat_slot_is_invalidated(slot) (!XLogRecPtrIsInvalid((slot)->data.invalidated_at))
+#endif
+
 #endif							/* CLICKSTREAM_COMPAT_H */

@@ -22,11 +22,4 @@
 	}
 #define PENDING(name) PENDING_BODY(name, ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg(#name " is not written yet"))))
 
-PENDING(clickstream_alter_sink)
 PENDING(clickstream_check_sink)
-PENDING(clickstream_create_sink)
-PENDING(clickstream_drop_sink)
-PENDING(clickstream_pause_sink)
-PENDING(clickstream_resume_sink)
-PENDING(clickstream_resync_sink)
-PENDING(clickstream_wait_for_sink)

@@ -1,0 +1,277 @@
+/*
+ * sink_api.c
+ *		create_sink, alter_sink, drop_sink, and what is done with a sink that is there.
+ *
+ * Owns who may command a sink and the order of things: check, record, publish, wake.  All of it is in
+ * the caller's transaction: a rollback leaves nothing.  The replication slot and the index are the
+ * worker's, which comes after the commit.  Asks nothing of Elasticsearch.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "connection.h"
+#include "launcher.h"
+#include "sink_api.h"
+#include "worker_slot.h"
+
+PG_FUNCTION_INFO_V1(clickstream_create_sink);
+PG_FUNCTION_INFO_V1(clickstream_alter_sink);
+PG_FUNCTION_INFO_V1(clickstream_drop_sink);
+PG_FUNCTION_INFO_V1(clickstream_pause_sink);
+PG_FUNCTION_INFO_V1(clickstream_resume_sink);
+PG_FUNCTION_INFO_V1(clickstream_resync_sink);
+
+/* what an option is when NULL is given for it, as in the install script */
+#define DEFAULT_BULK_BYTES 8388608
+#define DEFAULT_BULK_WAIT_US (100 * 1000)
+
+/* ---------------------------------------------------------------- who may */
+
+static void
+refuse_unknown(const char *name)
+{
+	StringInfoData names;
+	ListCell   *cell;
+
+	initStringInfo(&names);
+	foreach(cell, catalog_sinks())
+	{
+		Sink	   *sink = lfirst(cell);
+
+		if (has_privs_of_role(GetUserId(), sink->owner))
+			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", sink->name);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("sink \"%s\" does not exist", name),
+			 names.len > 0 ? errhint("There are: %s.", names.data) :
+			 errhint("There is none of yours: make one with clickstream.create_sink.")));
+}
+
+Sink *
+sink_of_caller(const char *name)
+{
+	Sink	   *sink = catalog_sink_by_name(name);
+
+	if (sink == NULL)
+		refuse_unknown(name);
+	if (!has_privs_of_role(GetUserId(), sink->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of sink \"%s\"", name),
+				 errhint("Its owner is %s.", GetUserNameFromId(sink->owner, true) ?
+						 quote_identifier(GetUserNameFromId(sink->owner, true)) : "a role that was dropped")));
+	return sink;
+}
+
+Sink *
+sink_lock_of_caller(const char *name)
+{
+	Sink	   *sink = sink_of_caller(name);
+
+	catalog_lock(CATALOG_SINK, sink->id, ExclusiveLock);
+	sink = catalog_sink_by_id(sink->id);
+	if (sink == NULL)
+		refuse_unknown(name);
+	return sink;
+}
+
+/* ---------------------------------------------------------------- create */
+
+static char *
+text_argument(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s cannot be NULL", name),
+				 errhint("Give it as clickstream.create_sink's other arguments.")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+static void
+take_bulk(FunctionCallInfo fcinfo, int first, Sink *sink)
+{
+	if (!PG_ARGISNULL(first))
+		sink->bulk_bytes = PG_GETARG_INT32(first);
+	if (!PG_ARGISNULL(first + 1))
+	{
+		sink->bulk_wait = palloc(sizeof(Interval));
+		*sink->bulk_wait = *PG_GETARG_INTERVAL_P(first + 1);
+	}
+	sink_check_bulk(sink);
+}
+
+static void
+set_defaults(Sink *sink)
+{
+	sink->owner = GetUserId();
+	sink->columns = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	sink->bulk_bytes = DEFAULT_BULK_BYTES;
+	sink->bulk_wait = palloc0(sizeof(Interval));
+	sink->bulk_wait->time = DEFAULT_BULK_WAIT_US;
+	sink->enabled = true;
+	sink->system_identifier = GetSystemIdentifier();
+	sink->database = MyDatabaseId;
+}
+
+/* two sinks into one index would undo each other's documents */
+static void
+check_index_is_free(const Sink *sink)
+{
+	ListCell   *cell;
+
+	foreach(cell, catalog_sinks())
+	{
+		Sink	   *other = lfirst(cell);
+
+		if (strcmp(other->server, sink->server) == 0 && strcmp(other->index, sink->index) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("index \"%s\" of server \"%s\" is another sink's", sink->index, sink->server),
+					 errhint("Name another index: one index follows one table.")));
+	}
+}
+
+static void
+read_create_arguments(FunctionCallInfo fcinfo, Sink *sink)
+{
+	sink->name = text_argument(fcinfo, 0, "the name of a sink");
+	sink->server = text_argument(fcinfo, 1, "server");
+	if (PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("relation cannot be NULL"),
+				 errhint("Name the table to follow.")));
+	sink->relation = PG_GETARG_OID(2);
+	sink->index = text_argument(fcinfo, 3, "index");
+	if (!PG_ARGISNULL(5))
+		sink->columns = PG_GETARG_JSONB_P_COPY(5);
+}
+
+Datum
+clickstream_create_sink(PG_FUNCTION_ARGS)
+{
+	Sink		sink = {0};
+	const char *published;
+
+	PreventCommandIfReadOnly("create_sink");
+	set_defaults(&sink);
+	read_create_arguments(fcinfo, &sink);
+	sink_check_name(sink.name);
+	sink_check_server_settings();
+	(void) connection_server(sink.server, CONNECTION_ELASTICSEARCH, sink.owner);
+	sink_check_index(sink.index);
+	check_index_is_free(&sink);
+	take_bulk(fcinfo, 6, &sink);
+	published = sink_check_table(&sink, PG_ARGISNULL(4) ? NULL :
+								 text_to_cstring(PG_GETARG_TEXT_PP(4)));
+
+	sink.id = catalog_sink_insert(&sink);
+	sink_publish(catalog_sink_by_id(sink.id), published);
+	launcher_wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- what is done with one */
+
+/* a running worker compares the row with its own at its next look */
+static void
+save(const Sink *sink)
+{
+	catalog_sink_update(sink);
+	launcher_wake_at_commit();
+}
+
+Datum
+clickstream_alter_sink(PG_FUNCTION_ARGS)
+{
+	Sink	   *sink = sink_lock_of_caller(text_argument(fcinfo, 0, "the name of a sink"));
+
+	take_bulk(fcinfo, 1, sink);
+	save(sink);
+	PG_RETURN_VOID();
+}
+
+Datum
+clickstream_drop_sink(PG_FUNCTION_ARGS)
+{
+	Sink	   *sink = sink_lock_of_caller(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	catalog_sink_delete(sink->id);
+	sink_unpublish(sink->publication);
+	launcher_wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+Datum
+clickstream_pause_sink(PG_FUNCTION_ARGS)
+{
+	Sink	   *sink = sink_lock_of_caller(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	sink->enabled = false;
+	sink->paused_because = NULL;
+	save(sink);
+	PG_RETURN_VOID();
+}
+
+/* a restored or copied database has its own log, so its sink begins with a slot and a copy of its own */
+static void
+adopt(Sink *sink)
+{
+	const char *name = psprintf("clickstream_%u_%d", MyDatabaseId, sink->id);
+	char	   *id = NULL;
+	const char *published;
+	ListCell   *cell;
+	List	   *id_columns = sink->id_columns;
+
+	foreach(cell, id_columns)
+		id = id ? psprintf("%s, %s", id, quote_identifier(lfirst(cell))) :
+			pstrdup(quote_identifier(lfirst(cell)));
+	published = sink_check_table(sink, id);
+	sink_unpublish(sink->publication);
+	sink_unpublish(name);
+	sink->system_identifier = GetSystemIdentifier();
+	sink->database = MyDatabaseId;
+	sink->slot = pstrdup(name);
+	sink->publication = pstrdup(name);
+	sink->phase = "new";
+	sink->physical_index = NULL;
+	sink->consistent_point = InvalidXLogRecPtr;
+	sink_publish(sink, published);
+}
+
+Datum
+clickstream_resume_sink(PG_FUNCTION_ARGS)
+{
+	Sink	   *sink = sink_lock_of_caller(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	sink_check_server_settings();
+	if (!catalog_is_here(sink->system_identifier, sink->database))
+		adopt(sink);
+	sink->enabled = true;
+	sink->paused_because = NULL;
+	save(sink);
+	PG_RETURN_VOID();
+}
+
+/* the worker builds a new index beside the old one, which serves searches until then */
+Datum
+clickstream_resync_sink(PG_FUNCTION_ARGS)
+{
+	Sink	   *sink = sink_lock_of_caller(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	sink->phase = "new";
+	sink->consistent_point = InvalidXLogRecPtr;
+	/* an index of before says that the alias may be taken over */
+	if (sink->physical_index == NULL)
+		sink->physical_index = psprintf("%s-000000", sink->index);
+	save(sink);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,32 @@
+/*
+ * sink_api.h
+ *		The parts of the SQL functions over sinks: what each checks, and how changes are published.
+ */
+#ifndef CLICKSTREAM_SINK_API_H
+#define CLICKSTREAM_SINK_API_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+
+#include "catalog.h"
+
+/* sink_check.c: raises unless every option makes sense */
+extern void sink_check_name(const char *name);
+extern void sink_check_server_settings(void);
+extern void sink_check_index(const char *index);
+extern void sink_check_bulk(const Sink *sink);
+
+/* sink_table.c: the same for the table; fills in columns and id_columns; returns what is published */
+extern const char *sink_check_table(Sink *sink, const char *id);
+
+/* sink_publication.c: made and dropped in the caller's transaction */
+extern void sink_publish(const Sink *sink, const char *what);
+extern void sink_unpublish(const char *publication);
+
+/* sink_api.c: the sink of that name if the caller may command it, locked and read after that */
+extern Sink *sink_of_caller(const char *name);
+extern Sink *sink_lock_of_caller(const char *name);
+
+#endif							/* CLICKSTREAM_SINK_API_H */

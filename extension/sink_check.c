@@ -1,0 +1,133 @@
+/*
+ * sink_check.c
+ *		Whether the options of a sink make sense: each wrong one is refused with what to give instead.
+ *
+ * Owns what can be said without a look at the table: settings of the server, names, bounds.  Asks
+ * nothing of Elasticsearch and changes nothing.  Called by create_sink and alter_sink.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "storage/lwlock.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "sink_api.h"
+
+#define NAME_HINT "Give it a name of 1 to 63 bytes, such as 'clicks_search'."
+#define LONGEST_INDEX 240		/* room for -000001-copy within Elasticsearch's 255 bytes */
+#define LEAST_BULK 1024
+#define MOST_BULK (100 * 1024 * 1024)
+#define LONGEST_BULK_WAIT_US (60 * USECS_PER_SEC)
+
+void
+sink_check_name(const char *name)
+{
+	if (*name == '\0' || strlen(name) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 *name ? errmsg("the name of a sink cannot be longer than %d bytes", NAMEDATALEN - 1) :
+				 errmsg("the name of a sink cannot be empty"),
+				 errhint(NAME_HINT)));
+	if (catalog_sink_by_name(name) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("sink \"%s\" already exists", name),
+				 errhint("Choose another name, or change the one that is there with clickstream.alter_sink.")));
+}
+
+/* ---------------------------------------------------------------- the server's settings */
+
+static int
+slots_in_use(void)
+{
+	int			n = 0;
+	int			i;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (i = 0; i < max_replication_slots; i++)
+		if (ReplicationSlotCtl->replication_slots[i].in_use)
+			n++;
+	LWLockRelease(ReplicationSlotControlLock);
+	return n;
+}
+
+void
+sink_check_server_settings(void)
+{
+	if (wal_level < WAL_LEVEL_LOGICAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a sink needs wal_level = logical"),
+				 errdetail("A sink follows the write-ahead log, and wal_level is \"%s\".",
+						   GetConfigOption("wal_level", false, false)),
+				 errhint("Set wal_level = logical in postgresql.conf and restart the server.")));
+	if (slots_in_use() >= max_replication_slots)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("a sink needs a replication slot, and all are in use"),
+				 errdetail("max_replication_slots is %d.", max_replication_slots),
+				 errhint("Drop a slot that nobody needs (pg_replication_slots), or raise max_replication_slots "
+						 "in postgresql.conf and restart the server.")));
+}
+
+/* ---------------------------------------------------------------- the index */
+
+static void
+refuse_index(const char *index, const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_NAME),
+			 errmsg("\"%s\" cannot be the name of an index", index),
+			 errdetail("%s", why),
+			 errhint("Take lower case letters, digits, hyphens and underscores, such as 'page-views'.")));
+}
+
+/* Elasticsearch's rules, so that a name is refused here and not by a state later */
+void
+sink_check_index(const char *index)
+{
+	const char *c;
+
+	if (*index == '\0')
+		refuse_index(index, "It is empty.");
+	if (strlen(index) > LONGEST_INDEX)
+		refuse_index(index, psprintf("It is longer than %d bytes.", LONGEST_INDEX));
+	if (strchr("-_+.", index[0]))
+		refuse_index(index, "It begins with one of - _ + and the dot.");
+	for (c = index; *c; c++)
+	{
+		if (*c >= 'A' && *c <= 'Z')
+			refuse_index(index, "It has an upper case letter.");
+		if (strchr("\\/*?\"<>| ,#:", *c) || (unsigned char) *c < 0x20)
+			refuse_index(index, "It has one of \\ / * ? \" < > | , # : or a blank.");
+		if (*c == '{' || *c == '}')
+			refuse_index(index, "Names made of a date pattern are not supported.");
+	}
+}
+
+/* ---------------------------------------------------------------- bounds */
+
+static int64
+microseconds(const Interval *interval)
+{
+	return interval->time + ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+}
+
+void
+sink_check_bulk(const Sink *sink)
+{
+	if (sink->bulk_bytes < LEAST_BULK || sink->bulk_bytes > MOST_BULK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("bulk_bytes must be between %d and %d", LEAST_BULK, MOST_BULK),
+				 errhint("Elasticsearch takes requests of up to 100 MB; 8388608 is a good size.")));
+	if (microseconds(sink->bulk_wait) < 0 || microseconds(sink->bulk_wait) > LONGEST_BULK_WAIT_US)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("bulk_wait must be between 0 and 1 minute"),
+				 errhint("It is how long a change may wait for others to share its request: '100 ms' is usual.")));
+}

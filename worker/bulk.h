@@ -1,0 +1,81 @@
+/*
+ * bulk.h
+ *		What is waiting to be sent: by _id, newest wins; by size and time.
+ */
+#ifndef CLICKSTREAM_BULK_H
+#define CLICKSTREAM_BULK_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+
+#include "elasticsearch.h"
+#include "worker_slot.h"
+
+typedef struct Bulk Bulk;
+
+/* a document that Elasticsearch refused for a fault of its own */
+typedef struct Refusal
+{
+	char	   *id;
+	XLogRecPtr	version;
+	char	   *document;		/* NULL: a delete, or too much to keep */
+	int			status;
+	char	   *type;
+	char	   *reason;
+} Refusal;
+
+typedef struct BulkOptions
+{
+	const char *alias;			/* requests demand that it is an alias */
+	Size		bytes;			/* a request is sent when it has so many */
+	WorkerSlot *slot;			/* counters, state and last error are shown there */
+	WorkerState working_state;	/* the state while all is well */
+	int			patience_ms;	/* how long bulk_settle waits for the surroundings before it gives up */
+} BulkOptions;
+
+/* In the current memory context. */
+extern Bulk *bulk_open(Elasticsearch *client, const BulkOptions *options);
+
+/*
+ * Adds a document: begin gives the buffer that it is appended to (one line of JSON), end closes it.
+ * What was collected before under the same id is forgotten.  A version never goes back.
+ */
+extern StringInfo bulk_begin_index(Bulk *bulk, const char *id, int length, XLogRecPtr version);
+extern void bulk_end_index(Bulk *bulk);
+extern void bulk_delete(Bulk *bulk, const char *id, int length, XLogRecPtr version);
+
+extern bool bulk_is_empty(const Bulk *bulk);	/* nothing is collected */
+extern bool bulk_is_full(const Bulk *bulk);
+extern TimestampTz bulk_since(const Bulk *bulk);	/* when the first of what is collected came */
+extern bool bulk_in_flight(const Bulk *bulk);
+extern bool bulk_has_answer(Bulk *bulk);	/* drives the transfer; settling would not wait */
+
+/*
+ * Sends what is collected; the request before it must be settled.  `covers`: all changes before this
+ * position are in this request or were in one before.
+ */
+extern void bulk_send(Bulk *bulk, XLogRecPtr covers);
+
+/*
+ * Waits until every document of the request is in the index or refused, sending again what has to
+ * be.  False when the surroundings stay broken for longer than the options' patience: the request
+ * then stays in flight, and settling can go on.
+ */
+extern bool bulk_settle(Bulk *bulk);
+
+/* everything before it is settled */
+extern XLogRecPtr bulk_settled(const Bulk *bulk);
+
+/* the refusals since the last call, NIL for none; stands until bulk_forget_refusals */
+extern List *bulk_refusals(const Bulk *bulk);
+extern void bulk_forget_refusals(Bulk *bulk);
+
+/* a document that cannot be sent at all */
+extern void bulk_refuse(Bulk *bulk, const char *id, XLogRecPtr version, const char *document,
+						const char *type, const char *reason);
+
+#endif							/* CLICKSTREAM_BULK_H */

@@ -1,0 +1,223 @@
+/*
+ * copy.c
+ *		Rows read from the table itself, in the text forms that logical decoding gives.
+ *
+ * Owns the queries on a sink's table.  Sends nothing, and decides nothing about order: the caller
+ * holds the snapshot.  Called by sink_main.c, inside a transaction as the owner of the sink.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "copy.h"
+
+#define ROWS_AT_ONCE 1000
+
+/* how a result row becomes texts */
+typedef struct RowReader
+{
+	int			n;
+	FmgrInfo   *outputs;
+	Datum	   *datums;
+	bool	   *nulls;
+	ColumnValue *values;
+	MemoryContext context;		/* texts of one portion of rows */
+} RowReader;
+
+/* ---------------------------------------------------------------- the relation */
+
+RelationDescription *
+copy_describe(Oid relation_id)
+{
+	RelationDescription *description = palloc0(sizeof(RelationDescription));
+	Relation	relation = try_relation_open(relation_id, AccessShareLock);
+	int			i;
+
+	if (relation == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the table of the sink has been dropped"),
+				 errhint("Drop the sink, too: clickstream.drop_sink.")));
+	description->relation = relation_id;
+	description->columns = palloc0(sizeof(ColumnDescription) * Max(relation->rd_att->natts, 1));
+	for (i = 0; i < relation->rd_att->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(relation->rd_att, i);
+		ColumnDescription *column = &description->columns[description->n_columns];
+
+		if (attribute->attisdropped || attribute->attgenerated)
+			continue;
+		column->name = pg_server_to_any(pstrdup(NameStr(attribute->attname)),
+										strlen(NameStr(attribute->attname)), PG_UTF8);
+		column->type = attribute->atttypid;
+		column->typmod = attribute->atttypmod;
+		description->n_columns++;
+	}
+	relation_close(relation, NoLock);
+	return description;
+}
+
+/* SELECT its columns FROM it, without children that are tables of their own */
+static void
+append_query(StringInfo sql, const RelationDescription *relation)
+{
+	Oid			schema = get_rel_namespace(relation->relation);
+	int			i;
+
+	appendStringInfoString(sql, "SELECT ");
+	for (i = 0; i < relation->n_columns; i++)
+	{
+		char	   *name = relation->columns[i].name;
+
+		name = pg_any_to_server(name, strlen(name), PG_UTF8);
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(name));
+	}
+	appendStringInfo(sql, " FROM %s%s",
+					 get_rel_relkind(relation->relation) == RELKIND_RELATION ? "ONLY " : "",
+					 quote_qualified_identifier(get_namespace_name(schema),
+												get_rel_name(relation->relation)));
+}
+
+/* ---------------------------------------------------------------- rows */
+
+static void
+reader_init(RowReader *reader, const RelationDescription *relation)
+{
+	int			i;
+
+	reader->n = relation->n_columns;
+	reader->outputs = palloc0(sizeof(FmgrInfo) * Max(reader->n, 1));
+	reader->datums = palloc(sizeof(Datum) * Max(reader->n, 1));
+	reader->nulls = palloc(sizeof(bool) * Max(reader->n, 1));
+	reader->values = palloc0(sizeof(ColumnValue) * Max(reader->n, 1));
+	reader->context = AllocSetContextCreate(CurrentMemoryContext, "copied rows",
+											ALLOCSET_DEFAULT_SIZES);
+	for (i = 0; i < reader->n; i++)
+	{
+		Oid			output;
+		bool		is_varlena;
+
+		getTypeOutputInfo(relation->columns[i].type, &output, &is_varlena);
+		fmgr_info(output, &reader->outputs[i]);
+	}
+}
+
+static void
+read_row(RowReader *reader, HeapTuple tuple, TupleDesc desc)
+{
+	int			i;
+
+	heap_deform_tuple(tuple, desc, reader->datums, reader->nulls);
+	for (i = 0; i < reader->n; i++)
+	{
+		char	   *text;
+
+		reader->values[i].text = NULL;
+		reader->values[i].length = 0;
+		if (reader->nulls[i])
+			continue;
+		text = OutputFunctionCall(&reader->outputs[i], reader->datums[i]);
+		text = pg_server_to_any(text, strlen(text), PG_UTF8);
+		reader->values[i].text = text;
+		reader->values[i].length = strlen(text);
+	}
+}
+
+static void
+give_rows(RowReader *reader, CopyRow row, void *arg)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	uint64		i;
+
+	for (i = 0; i < SPI_processed; i++)
+	{
+		read_row(reader, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		row(arg, reader->values);
+		if (i % 64 == 63)
+			MemoryContextReset(reader->context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(reader->context);
+}
+
+void
+copy_table(const RelationDescription *relation, CopyRow row, void *arg)
+{
+	StringInfoData sql;
+	RowReader	reader;
+	SPIPlanPtr	plan;
+	Portal		portal;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	initStringInfo(&sql);
+	append_query(&sql, relation);
+	reader_init(&reader, relation);
+	plan = SPI_prepare_cursor(sql.data, 0, NULL, CURSOR_OPT_NO_SCROLL);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\"", sql.data);
+	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
+		if (SPI_processed == 0)
+			break;
+		give_rows(&reader, row, arg);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	SPI_finish();
+}
+
+void
+copy_by_id(const RelationDescription *relation, const int *columns, int n, char *const *texts,
+		   CopyRow row, void *arg)
+{
+	StringInfoData sql;
+	RowReader	reader;
+	Oid		   *types = palloc(sizeof(Oid) * n);
+	Datum	   *values = palloc(sizeof(Datum) * n);
+	char	   *nulls = palloc(n);
+	int			i;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	initStringInfo(&sql);
+	append_query(&sql, relation);
+	for (i = 0; i < n; i++)
+	{
+		const ColumnDescription *column = &relation->columns[columns[i]];
+		char	   *name = pg_any_to_server(column->name, strlen(column->name), PG_UTF8);
+		Oid			input;
+		Oid			io_parameter;
+
+		appendStringInfo(&sql, texts[i] ? "%s%s = $%d" : "%s%s IS NULL AND $%d IS NULL",
+						 i == 0 ? " WHERE " : " AND ", quote_identifier(name), i + 1);
+		types[i] = column->type;
+		nulls[i] = texts[i] ? ' ' : 'n';
+		values[i] = (Datum) 0;
+		if (texts[i] == NULL)
+			continue;
+		getTypeInputInfo(column->type, &input, &io_parameter);
+		values[i] = OidInputFunctionCall(input,
+										 pg_any_to_server(texts[i], strlen(texts[i]), PG_UTF8),
+										 io_parameter, column->typmod);
+	}
+	if (SPI_execute_with_args(sql.data, n, types, values, nulls, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read rows of the sink's table");
+	reader_init(&reader, relation);
+	give_rows(&reader, row, arg);
+	SPI_finish();
+}

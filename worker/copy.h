@@ -1,0 +1,26 @@
+/*
+ * copy.h
+ *		Rows read from the table itself: all of them for a new sink, or one by its key.
+ */
+#ifndef CLICKSTREAM_COPY_H
+#define CLICKSTREAM_COPY_H
+
+#include "postgres.h"
+
+#include "changes.h"
+#include "document.h"
+
+/* the relation as logical decoding would describe it; needs a transaction; throws when it is gone */
+extern RelationDescription *copy_describe(Oid relation);
+
+/* a row of the table: one value for each column of the description */
+typedef void (*CopyRow) (void *arg, const ColumnValue *values);
+
+/* Every row, as the active snapshot sees it. */
+extern void copy_table(const RelationDescription *relation, CopyRow row, void *arg);
+
+/* The rows whose id columns have these texts (NULL matches NULL), as they are now. */
+extern void copy_by_id(const RelationDescription *relation, const int *columns, int n,
+					   char *const *texts, CopyRow row, void *arg);
+
+#endif							/* CLICKSTREAM_COPY_H */

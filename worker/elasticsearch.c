@@ -1,0 +1,442 @@
+/*
+ * elasticsearch.c
+ *		Requests to one Elasticsearch cluster through libcurl, and what an answer means.
+ *
+ * Owns the connection: addresses and their fail-over, credentials, TLS, time-outs.  Must never
+ * follow a redirect, talk to a host that the server object does not name, or put a secret into a
+ * message.  Called by bulk.c for documents and by sink_index.c for indexes.
+ *
+ * All waiting is done here, in short slices with CHECK_FOR_INTERRUPTS between them, so that a worker
+ * ends at once when asked to.  libcurl may start a thread to resolve a name: signals are blocked
+ * whenever it runs, so that no handler of PostgreSQL's runs in that thread.  Its callbacks must not
+ * throw, so a reply is gathered by malloc.
+ */
+#include "postgres.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <curl/curl.h>
+#include <jansson.h>
+
+#include "commands/defrem.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "elasticsearch.h"
+
+#define DEFAULT_TIMEOUT_MS 60000
+#define CONNECT_TIMEOUT_MS 5000
+#define WAIT_SLICE_MS 50
+#define LARGEST_REPLY ((size_t) 512 * 1024 * 1024)
+
+struct Elasticsearch
+{
+	List	   *urls;			/* of char *, without a slash at the end */
+	int			current;		/* the one in use */
+	CURLM	   *multi;
+	CURL	   *easy;
+	struct curl_slist *headers;
+	bool		in_multi;		/* a request is under way */
+	bool		finished;
+	CURLcode	result;
+	char		error[CURL_ERROR_SIZE];
+	char	   *reply;			/* by malloc */
+	size_t		length;
+	size_t		size;
+	MemoryContextCallback cleanup;
+};
+
+/* ---------------------------------------------------------------- opening and closing */
+
+static void
+close_client(void *arg)
+{
+	Elasticsearch *client = arg;
+
+	if (client->in_multi)
+		curl_multi_remove_handle(client->multi, client->easy);
+	if (client->easy)
+		curl_easy_cleanup(client->easy);
+	if (client->multi)
+		curl_multi_cleanup(client->multi);
+	curl_slist_free_all(client->headers);
+	free(client->reply);
+}
+
+static const char *
+option(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *element = lfirst(cell);
+
+		if (strcmp(element->defname, name) == 0)
+			return defGetString(element);
+	}
+	return NULL;
+}
+
+/* "http://a:9200/, http://b:9200/es" */
+static List *
+split_urls(const char *text)
+{
+	List	   *urls = NIL;
+	char	   *copy = pstrdup(text);
+	char	   *position = NULL;
+	char	   *url;
+
+	for (url = strtok_r(copy, ", ", &position); url; url = strtok_r(NULL, ", ", &position))
+	{
+		size_t		length = strlen(url);
+
+		while (length > 0 && url[length - 1] == '/')
+			url[--length] = '\0';
+		urls = lappend(urls, url);
+	}
+	return urls;
+}
+
+/* libcurl must not throw: what does not fit ends the transfer with an error of its own */
+static size_t
+take_reply(char *data, size_t one, size_t n, void *arg)
+{
+	Elasticsearch *client = arg;
+	size_t		length = one * n;
+
+	if (client->length + length + 1 > client->size)
+	{
+		size_t		size = Max(client->size * 2, client->length + length + 1);
+		char	   *larger;
+
+		if (size > LARGEST_REPLY || (larger = realloc(client->reply, size)) == NULL)
+			return 0;
+		client->reply = larger;
+		client->size = size;
+	}
+	memcpy(client->reply + client->length, data, length);
+	client->length += length;
+	client->reply[client->length] = '\0';
+	return length;
+}
+
+static void
+add_header(Elasticsearch *client, const char *header)
+{
+	struct curl_slist *list = curl_slist_append(client->headers, header);
+
+	if (list == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	client->headers = list;
+}
+
+static void
+set_credentials(Elasticsearch *client, List *options)
+{
+	const char *api_key = option(options, "api_key");
+	const char *username = option(options, "username");
+	const char *password = option(options, "password");
+
+	if (api_key)
+	{
+		char	   *header = psprintf("Authorization: ApiKey %s", api_key);
+
+		add_header(client, header);
+		explicit_bzero(header, strlen(header));
+		pfree(header);
+	}
+	else if (username)
+	{
+		curl_easy_setopt(client->easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+		curl_easy_setopt(client->easy, CURLOPT_USERNAME, username);
+		curl_easy_setopt(client->easy, CURLOPT_PASSWORD, password ? password : "");
+	}
+}
+
+static void
+set_options(Elasticsearch *client, List *options)
+{
+	CURL	   *easy = client->easy;
+	const char *ca_file = option(options, "ca_file");
+	const char *timeout = option(options, "timeout");
+	int			timeout_ms = DEFAULT_TIMEOUT_MS;
+
+	if (timeout)
+		(void) parse_int(timeout, &timeout_ms, GUC_UNIT_MS, NULL);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	curl_easy_setopt(easy, CURLOPT_NETRC, CURL_NETRC_IGNORED);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(CONNECT_TIMEOUT_MS, timeout_ms));
+	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 1048576L);
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "clickstream");
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, client->error);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_reply);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, client);
+	if (ca_file)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
+	set_credentials(client, options);
+	add_header(client, "Expect:");
+	add_header(client, "Content-Type: application/json");
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, client->headers);
+}
+
+Elasticsearch *
+elasticsearch_open(List *options)
+{
+	Elasticsearch *client = palloc0(sizeof(Elasticsearch));
+	const char *url = option(options, "url");
+
+	client->cleanup.func = close_client;
+	client->cleanup.arg = client;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->cleanup);
+
+	client->urls = url ? split_urls(url) : NIL;
+	if (client->urls == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				 errmsg("the server has no url"),
+				 errhint("Run ALTER SERVER … OPTIONS (ADD url 'http://host:9200').")));
+
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0 ||
+		(client->multi = curl_multi_init()) == NULL ||
+		(client->easy = curl_easy_init()) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("libcurl could not be started")));
+	set_options(client, options);
+	return client;
+}
+
+/* ---------------------------------------------------------------- one request */
+
+static void
+with_signals_blocked(CURLM *multi, int *running)
+{
+	sigset_t	all;
+	sigset_t	before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	curl_multi_perform(multi, running);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void
+elasticsearch_start(Elasticsearch *client, const char *method, const char *path, const char *body,
+					size_t length)
+{
+	char	   *url = psprintf("%s%s", (char *) list_nth(client->urls, client->current), path);
+
+	Assert(!client->in_multi);
+	client->length = 0;
+	client->error[0] = '\0';
+	client->finished = false;
+	curl_easy_setopt(client->easy, CURLOPT_URL, url);
+	curl_easy_setopt(client->easy, CURLOPT_NOBODY, 0L);
+	if (body)
+	{
+		curl_easy_setopt(client->easy, CURLOPT_POST, 1L);
+		curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, body);
+		curl_easy_setopt(client->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) length);
+	}
+	else
+		curl_easy_setopt(client->easy, CURLOPT_HTTPGET, 1L);
+	curl_easy_setopt(client->easy, CURLOPT_CUSTOMREQUEST, method);
+	pfree(url);
+
+	if (curl_multi_add_handle(client->multi, client->easy) != CURLM_OK)
+		elog(ERROR, "libcurl did not take a request");
+	client->in_multi = true;
+	(void) elasticsearch_pump(client);
+}
+
+bool
+elasticsearch_pump(Elasticsearch *client)
+{
+	CURLMsg    *message;
+	int			running;
+	int			left;
+
+	if (client->finished)
+		return true;
+	with_signals_blocked(client->multi, &running);
+	while ((message = curl_multi_info_read(client->multi, &left)) != NULL)
+	{
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		client->finished = true;
+		client->result = message->data.result;
+	}
+	return client->finished;
+}
+
+static void
+describe_failure(Elasticsearch *client, ElasticsearchReply *reply)
+{
+	const char *why = client->error[0] ? client->error : curl_easy_strerror(client->result);
+	char		text[CURL_ERROR_SIZE];
+
+	strlcpy(text, why, sizeof(text));
+	client->length = 0;
+	(void) take_reply(text, 1, strlen(text), client);
+	reply->status = 0;
+	client->current = (client->current + 1) % list_length(client->urls);
+}
+
+void
+elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *reply)
+{
+	long		status = 0;
+
+	pgstat_report_wait_start(compat_wait_event("ClickstreamElasticsearch"));
+	while (!elasticsearch_pump(client))
+	{
+		curl_multi_poll(client->multi, NULL, 0, WAIT_SLICE_MS, NULL);
+		CHECK_FOR_INTERRUPTS();
+	}
+	pgstat_report_wait_end();
+
+	curl_multi_remove_handle(client->multi, client->easy);
+	client->in_multi = false;
+	if (client->result != CURLE_OK)
+		describe_failure(client, reply);
+	else
+	{
+		curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
+		reply->status = (int) status;
+	}
+	reply->text = client->length > 0 ? client->reply : "";
+	reply->length = client->length;
+}
+
+void
+elasticsearch_ask(Elasticsearch *client, const char *method, const char *path, const char *body,
+				  ElasticsearchReply *reply)
+{
+	elasticsearch_start(client, method, path, body, body ? strlen(body) : 0);
+	elasticsearch_finish(client, reply);
+}
+
+char *
+elasticsearch_index_path(Elasticsearch *client, const char *index, const char *rest)
+{
+	char	   *escaped = curl_easy_escape(client->easy, index, 0);
+	char	   *path;
+
+	if (escaped == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	path = psprintf("/%s%s", escaped, rest);
+	curl_free(escaped);
+	return path;
+}
+
+/* ---------------------------------------------------------------- what an answer means */
+
+/*
+ * Refusals that are told to be the document's own.  Version 7 says mapper_parsing_exception where
+ * 8 says document_parsing_exception.
+ */
+static const char *const document_errors[] = {
+	"document_parsing_exception",
+	"mapper_parsing_exception",
+	"strict_dynamic_mapping_exception",
+	"parsing_exception",
+	"x_content_parse_exception",
+	"json_parse_exception",
+	"mapper_exception",
+	"array_index_out_of_bounds_exception",
+};
+
+/* Refusals with a status that sounds like the document's fault and yet are the index's state. */
+static const char *const index_errors[] = {
+	"index_closed_exception",
+	"index_not_found_exception",
+	"alias_not_found_exception",
+	"cluster_block_exception",
+	"security_exception",
+	"validation_exception",
+	"illegal_state_exception",
+	"unavailable_shards_exception",
+	"es_rejected_execution_exception",
+	"circuit_breaking_exception",
+	"process_cluster_event_timeout_exception",
+	"invalid_alias_name_exception",
+	"invalid_index_name_exception",
+};
+
+static bool
+is_one_of(const char *type, const char *const *list, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (strcmp(type, list[i]) == 0)
+			return true;
+	return false;
+}
+
+Verdict
+elasticsearch_judge(int status, const char *type, bool is_delete)
+{
+	if (status >= 200 && status < 300)
+		return VERDICT_DONE;
+	if (status == 404 && is_delete && type == NULL)
+		return VERDICT_DONE;
+	if (type && is_one_of(type, index_errors, lengthof(index_errors)))
+		return VERDICT_WAIT;
+	if (status == 409)
+		return VERDICT_CONFLICT;
+	if (status == 413)
+		return VERDICT_TOO_LARGE;
+	if (status == 400 && type)
+		return is_one_of(type, document_errors, lengthof(document_errors)) ? VERDICT_REFUSED
+			: VERDICT_DOUBTFUL;
+	return VERDICT_WAIT;
+}
+
+/* of {"error": {"type": …, "reason": …, "root_cause": …}, "status": …} */
+static char *
+describe_json(const ElasticsearchReply *reply, json_t *error, char **type)
+{
+	const char *error_type = json_string_value(json_object_get(error, "type"));
+	const char *reason = json_string_value(json_object_get(error, "reason"));
+
+	if (error_type == NULL)
+		return NULL;
+	if (type)
+		*type = pstrdup(error_type);
+	return psprintf("%s: %s (HTTP %d)", error_type, reason ? reason : "no reason given",
+					reply->status);
+}
+
+char *
+elasticsearch_error(const ElasticsearchReply *reply, char **type)
+{
+	char	   *described = NULL;
+	json_t	   *root;
+
+	if (type)
+		*type = NULL;
+	if (reply->status == 0)
+		return psprintf("no answer: %s", reply->text);
+
+	root = json_loadb(reply->text, reply->length, 0, NULL);
+	if (root)
+		described = describe_json(reply, json_object_get(root, "error"), type);
+	json_decref(root);
+	if (described)
+		return described;
+	if (reply->status >= 300 && reply->status < 400)
+		return psprintf("redirected (HTTP %d), which is not followed", reply->status);
+	return psprintf("not an answer of Elasticsearch (HTTP %d)", reply->status);
+}

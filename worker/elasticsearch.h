@@ -1,0 +1,64 @@
+/*
+ * elasticsearch.h
+ *		Requests to one Elasticsearch cluster, and what an answer means.
+ */
+#ifndef CLICKSTREAM_ELASTICSEARCH_H
+#define CLICKSTREAM_ELASTICSEARCH_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+typedef struct Elasticsearch Elasticsearch;
+
+typedef struct ElasticsearchReply
+{
+	int			status;			/* of HTTP; 0: nobody answered, and text says why */
+	const char *text;			/* ends in a zero byte; stands until the next request */
+	size_t		length;
+} ElasticsearchReply;
+
+/* what an outcome asks of the one who sent */
+typedef enum Verdict
+{
+	VERDICT_DONE,
+	VERDICT_CONFLICT,			/* the index holds a newer version */
+	VERDICT_WAIT,				/* the surroundings: nothing moves until they are mended */
+	VERDICT_REFUSED,			/* the document's own fault */
+	VERDICT_DOUBTFUL,			/* the document's own fault if its neighbours pass */
+	VERDICT_TOO_LARGE
+} Verdict;
+
+/*
+ * A client of the connection's options (as connection_options gives them), in the current memory
+ * context; its sockets are closed when that context goes.  Throws when the options are of no use.
+ */
+extern Elasticsearch *elasticsearch_open(List *options);
+
+/*
+ * One request at a time: started, pumped now and then, finished.  The body must stand until then.
+ * A path begins with a slash.  Finishing waits, obeys interrupts, and never throws for what the
+ * other side does.
+ */
+extern void elasticsearch_start(Elasticsearch *client, const char *method, const char *path,
+								const char *body, size_t length);
+extern bool elasticsearch_pump(Elasticsearch *client);	/* whether the reply is there */
+extern void elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *reply);
+
+/* start and finish in one; body may be NULL */
+extern void elasticsearch_ask(Elasticsearch *client, const char *method, const char *path,
+							  const char *body, ElasticsearchReply *reply);
+
+/* "/" and the name, with what a URL cannot hold escaped */
+extern char *elasticsearch_index_path(Elasticsearch *client, const char *index, const char *rest);
+
+/* by status and error type, never by the text of a reason; type may be NULL */
+extern Verdict elasticsearch_judge(int status, const char *type, bool is_delete);
+
+/*
+ * The error of a reply that failed as a whole, for people: "index_closed_exception: closed (HTTP
+ * 400)".  The type alone goes to *type when that is not NULL (NULL for none).
+ */
+extern char *elasticsearch_error(const ElasticsearchReply *reply, char **type);
+
+#endif							/* CLICKSTREAM_ELASTICSEARCH_H */

@@ -1,0 +1,57 @@
+/*
+ * sink.h
+ *		What the parts of a sink worker share: sink_main.c (life), sink_build.c (first copy), sink_follow.c.
+ */
+#ifndef CLICKSTREAM_SINK_H
+#define CLICKSTREAM_SINK_H
+
+#include "postgres.h"
+
+#include "bulk.h"
+#include "catalog.h"
+#include "document.h"
+#include "elasticsearch.h"
+#include "worker_slot.h"
+
+typedef struct SinkWorker
+{
+	WorkerSlot *slot;
+	MemoryContext context;		/* the row, the options and the client: until they change */
+	Sink	   *sink;
+	List	   *options;		/* of the connection; holds secrets */
+	Elasticsearch *client;
+	int			attempt;		/* failures in a row to reach Elasticsearch or to find it in order */
+} SinkWorker;
+
+/* Reads the sink's row anew; ends the process when it is not to run, or runs as another. */
+extern void sink_load(SinkWorker *worker);
+
+/* whether the row or the connection have changed since sink_load */
+extern bool sink_has_changed(SinkWorker *worker);
+
+/* ends the process; the launcher starts it again at once, as the catalog then says */
+extern void sink_leave(void) pg_attribute_noreturn();
+
+/* Changes the phase, and what goes with it, in a transaction; physical_index may be NULL for as it is. */
+extern void sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index,
+						   XLogRecPtr consistent_point);
+
+/* stores refusals as dead letters, and forgets them; outside of a transaction */
+extern void sink_store_refusals(SinkWorker *worker, Bulk *bulk);
+
+/* something in the surroundings is not as it should be: says so, waits, and looks at the catalog again */
+extern void sink_wait(SinkWorker *worker, const char *why);
+
+extern void sink_acknowledge(SinkWorker *worker, XLogRecPtr position);
+
+/* phase new or copying: an index is built and swapped in; afterwards the phase is another */
+extern void sink_build(SinkWorker *worker);
+
+/* phase following: until told to stop, or until the phase is another */
+extern void sink_follow(SinkWorker *worker);
+
+/* puts a row into a bulk under its id; a row whose id is all NULL is refused */
+extern void sink_put_row(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values,
+						 XLogRecPtr version, StringInfo id);
+
+#endif							/* CLICKSTREAM_SINK_H */

@@ -1,0 +1,493 @@
+/*
+ * sink_follow.c
+ *		Following the write-ahead log: the loop, and what each kind of change does to the index.
+ *
+ * Owns the order in which things are read, sent, stored and confirmed.  The position of the slot moves
+ * only over what Elasticsearch has acknowledged or what is stored as a dead letter.  Called by
+ * sink_main.c; is told changes by changes.c, under whose historic snapshot it must read no table:
+ * what needs one (dead letters, rows with an untouched TOAST value) waits until the transaction that
+ * is being decoded has been told to its end.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "changes.h"
+#include "copy.h"
+#include "sink.h"
+#include "sink_index.h"
+#include "worker.h"
+
+#define READ_BYTES ((uint64) 1024 * 1024)
+#define IDLE_FIRST_MS 5
+#define IDLE_LONGEST_MS 200
+#define LOOK_AGAIN_MS 1000		/* at the catalog */
+#define PATIENCE_MS 5000		/* until the index is looked at, and the catalog again */
+#define CALLBACK_PATIENCE_MS 60000	/* the same, while a transaction is being told: it is then told again */
+
+/* a row to be read from the table, as its change left a large value out */
+typedef struct Reread
+{
+	XLogRecPtr	version;
+	char	   *texts[FLEXIBLE_ARRAY_MEMBER];	/* of the id columns, NULL for NULL */
+} Reread;
+
+typedef struct Following
+{
+	SinkWorker *worker;
+	Sink	   *sink;
+	MemoryContext context;		/* all of this */
+	Bulk	   *bulk;
+	ChangeStream *stream;
+	MemoryContext plan_context;
+	DocumentPlan *plan;			/* NULL until the relation is described */
+	StringInfoData id;
+	StringInfoData old_id;
+	XLogRecPtr	covered;		/* all commits before it have been put into bulks */
+	MemoryContext reread_context;
+	List	   *rereads;
+	XLogRecPtr	reread_version;	/* of the row that is being read again */
+	int			bulk_wait_ms;
+	int			idle_ms;
+	TimestampTz looked_at;		/* when the catalog was compared last */
+} Following;
+
+/* ---------------------------------------------------------------- sending */
+
+/* the surroundings stay broken: has the sink changed, is the index still there? */
+static void
+look_around(Following *follow)
+{
+	char	   *why = NULL;
+
+	if (worker_should_stop())
+		proc_exit(0);
+	if (sink_has_changed(follow->worker))
+		sink_leave();
+	if (sink_index_look(follow->worker->client, follow->sink, &why) != INDEX_MISSING)
+		return;
+	ereport(LOG,
+			(errmsg("the index of clickstream sink \"%s\" is gone, and is built anew",
+					follow->sink->name),
+			 errdetail("%s.", why)));
+	sink_set_phase(follow->worker, "new", NULL, InvalidXLogRecPtr);
+	sink_leave();
+}
+
+/* while a transaction is being told the catalog cannot be looked at: the next process does it */
+static void
+settle(Following *follow)
+{
+	TimestampTz since = GetCurrentTimestamp();
+
+	while (!bulk_settle(follow->bulk))
+	{
+		if (!changes_in_transaction(follow->stream))
+			look_around(follow);
+		else if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), CALLBACK_PATIENCE_MS))
+			sink_leave();
+	}
+}
+
+static void
+send_bulk(Following *follow)
+{
+	settle(follow);
+	bulk_send(follow->bulk, follow->covered);
+}
+
+static void
+send_if_full(Following *follow)
+{
+	if (bulk_is_full(follow->bulk))
+		send_bulk(follow);
+}
+
+/* ---------------------------------------------------------------- changes */
+
+static void
+described(void *arg, const RelationDescription *relation)
+{
+	Following  *follow = arg;
+	MemoryContext old;
+	char	   *why;
+
+	if (follow->plan && document_plan_fits(follow->plan, relation))
+		return;
+	MemoryContextReset(follow->plan_context);
+	old = MemoryContextSwitchTo(follow->plan_context);
+	follow->plan = document_plan(relation, follow->sink->columns, follow->sink->id_columns);
+	MemoryContextSwitchTo(old);
+
+	settle(follow);
+	why = sink_index_extend(follow->worker->client, follow->sink, follow->plan);
+	if (why)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("the index \"%s\" does not take the table's columns: %s",
+						follow->sink->index, why),
+				 errhint("If a column's type changed, clickstream.resync_sink builds a new index.")));
+}
+
+static void
+note_reread(Following *follow, const ColumnValue *values, XLogRecPtr version)
+{
+	MemoryContext old = MemoryContextSwitchTo(follow->reread_context);
+	const int  *columns;
+	int			n = document_id_columns(follow->plan, &columns);
+	Reread	   *reread = palloc(offsetof(Reread, texts) + sizeof(char *) * n);
+	int			i;
+
+	reread->version = version;
+	for (i = 0; i < n; i++)
+	{
+		const ColumnValue *value = &values[columns[i]];
+
+		reread->texts[i] = value->text ? pnstrdup(value->text, value->length) : NULL;
+	}
+	follow->rereads = lappend(follow->rereads, reread);
+	MemoryContextSwitchTo(old);
+}
+
+/* what the change left out is in the old row, if that came whole; its key came in any case */
+static void
+fill_untouched(Following *follow, const RowChange *change)
+{
+	int			n = changes_columns(follow->stream);
+	int			i;
+
+	if (change->old_values == NULL)
+		return;
+	for (i = 0; i < n; i++)
+		if (change->new_values[i].untouched &&
+			(change->old_is_whole || change->old_values[i].text != NULL))
+			change->new_values[i] = change->old_values[i];
+}
+
+static void
+take_update(Following *follow, const RowChange *change)
+{
+	fill_untouched(follow, change);
+	if (change->old_values && document_id(follow->plan, change->old_values, &follow->old_id) &&
+		!(document_id(follow->plan, change->new_values, &follow->id) &&
+		  follow->id.len == follow->old_id.len &&
+		  memcmp(follow->id.data, follow->old_id.data, follow->id.len) == 0))
+		bulk_delete(follow->bulk, follow->old_id.data, follow->old_id.len, change->version);
+
+	if (document_is_incomplete(follow->plan, change->new_values))
+		note_reread(follow, change->new_values, change->version);
+	else
+		sink_put_row(follow->bulk, follow->plan, change->new_values, change->version, &follow->id);
+}
+
+static void
+delete_id(void *arg, const char *id, int length)
+{
+	Following  *follow = arg;
+
+	bulk_delete(follow->bulk, id, length, follow->reread_version);
+	send_if_full(follow);
+}
+
+/* every document there is, but for those of later commits: they have a higher version */
+static void
+take_truncate(Following *follow, XLogRecPtr version)
+{
+	char	   *why;
+
+	send_bulk(follow);
+	settle(follow);
+	follow->reread_version = version;
+	why = sink_index_each_id(follow->worker->client, follow->sink->index, delete_id, follow);
+	if (why)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("the index \"%s\" could not be emptied as its table was: %s",
+						follow->sink->index, why)));
+}
+
+static void
+changed(void *arg, const RowChange *change)
+{
+	Following  *follow = arg;
+
+	switch (change->kind)
+	{
+		case CHANGE_INSERT:
+			sink_put_row(follow->bulk, follow->plan, change->new_values, change->version,
+						 &follow->id);
+			break;
+		case CHANGE_UPDATE:
+			take_update(follow, change);
+			break;
+		case CHANGE_DELETE:
+			if (document_id(follow->plan, change->old_values, &follow->id))
+				bulk_delete(follow->bulk, follow->id.data, follow->id.len, change->version);
+			break;
+		case CHANGE_TRUNCATE:
+			take_truncate(follow, change->version);
+			break;
+	}
+	send_if_full(follow);
+}
+
+/* ---------------------------------------------------------------- between transactions */
+
+static void
+put_reread_row(void *arg, const ColumnValue *values)
+{
+	Following  *follow = arg;
+
+	sink_put_row(follow->bulk, follow->plan, values, follow->reread_version, &follow->id);
+}
+
+/*
+ * The row as it is now, under the version of its change.  If it changed again since, that change comes
+ * later in the log with a higher version; if it is gone, so does its deletion.
+ */
+static void
+reread_rows(Following *follow)
+{
+	RelationDescription *relation;
+	const int  *columns;
+	int			n;
+	ListCell   *cell;
+
+	if (follow->rereads == NIL)
+		return;
+	worker_begin(follow->worker->slot);
+	relation = copy_describe(follow->sink->relation);
+	if (document_plan_fits(follow->plan, relation))
+	{
+		n = document_id_columns(follow->plan, &columns);
+		foreach(cell, follow->rereads)
+		{
+			Reread	   *reread = lfirst(cell);
+
+			follow->reread_version = reread->version;
+			copy_by_id(relation, columns, n, reread->texts, put_reread_row, follow);
+			if (bulk_is_full(follow->bulk))
+				send_bulk(follow);
+		}
+	}
+	worker_commit();
+	follow->rereads = NIL;
+	MemoryContextReset(follow->reread_context);
+}
+
+/* moves the slot over what is in the index, and tells those who wait */
+static void
+acknowledge(Following *follow)
+{
+	XLogRecPtr	position = bulk_settled(follow->bulk);
+
+	sink_store_refusals(follow->worker, follow->bulk);
+	if (bulk_is_empty(follow->bulk) && !bulk_in_flight(follow->bulk))
+		position = follow->covered;
+	changes_confirm(follow->stream, position);
+	sink_acknowledge(follow->worker, position);
+}
+
+static bool
+someone_waits(Following *follow, uint64 *asked)
+{
+	WorkerSlot *slot = follow->worker->slot;
+	bool		waits;
+
+	SpinLockAcquire(&slot->mutex);
+	*asked = slot->asked;
+	waits = slot->asked != slot->answered;
+	SpinLockRelease(&slot->mutex);
+	return waits;
+}
+
+static void
+answer(Following *follow, uint64 asked)
+{
+	WorkerSlot *slot = follow->worker->slot;
+
+	SpinLockAcquire(&slot->mutex);
+	slot->answered = Max(slot->answered, asked);
+	SpinLockRelease(&slot->mutex);
+}
+
+/* milliseconds until what is collected has to go; 0: now */
+static int
+due_in(Following *follow, bool urgent)
+{
+	TimestampTz due;
+
+	if (urgent || bulk_is_full(follow->bulk))
+		return 0;
+	due = TimestampTzPlusMilliseconds(bulk_since(follow->bulk), follow->bulk_wait_ms);
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
+}
+
+/* the log is read to its end: nothing to do but wait, for the answer or for more */
+static void
+pause_at_end(Following *follow, bool urgent)
+{
+	int			ms;
+
+	if (!bulk_is_empty(follow->bulk))
+		ms = Min(due_in(follow, urgent), IDLE_FIRST_MS);
+	else
+	{
+		ms = follow->idle_ms;
+		follow->idle_ms = Min(follow->idle_ms * 2, IDLE_LONGEST_MS);
+	}
+	if (ms > 0)
+		worker_sleep(ms, "ClickstreamSinkIdle");
+}
+
+static void
+look_at_catalog(Following *follow)
+{
+	if (!TimestampDifferenceExceeds(follow->looked_at, GetCurrentTimestamp(), LOOK_AGAIN_MS))
+		return;
+	if (sink_has_changed(follow->worker))
+		sink_leave();
+	follow->looked_at = GetCurrentTimestamp();
+}
+
+static void
+one_round(Following *follow)
+{
+	XLogRecPtr	before = follow->covered;
+	uint64		asked;
+	bool		urgent = someone_waits(follow, &asked);
+	bool		more = changes_read(follow->stream, READ_BYTES);
+
+	reread_rows(follow);
+	follow->covered = changes_position(follow->stream);
+	if (follow->covered != before)
+		follow->idle_ms = IDLE_FIRST_MS;
+
+	if (!bulk_is_empty(follow->bulk) && due_in(follow, urgent && !more) == 0)
+		send_bulk(follow);
+	if (bulk_in_flight(follow->bulk) && (!more || bulk_has_answer(follow->bulk)))
+		settle(follow);
+	acknowledge(follow);
+	if (more)
+		return;
+	if (bulk_is_empty(follow->bulk))
+		answer(follow, asked);
+	pause_at_end(follow, urgent);
+}
+
+/* ---------------------------------------------------------------- the start */
+
+/* false when the phase is now another */
+static bool
+index_is_there(SinkWorker *worker)
+{
+	for (;;)
+	{
+		char	   *why = NULL;
+
+		worker_set_state(worker->slot, WORKER_CONNECTING, NULL);
+		switch (sink_index_look(worker->client, worker->sink, &why))
+		{
+			case INDEX_OURS:
+				worker->attempt = 0;
+				return true;
+			case INDEX_MISSING:
+				ereport(LOG,
+						(errmsg("the index of clickstream sink \"%s\" is gone, and is built anew",
+								worker->sink->name)));
+				sink_set_phase(worker, "new", NULL, InvalidXLogRecPtr);
+				return false;
+			case INDEX_FOREIGN:
+				worker_set_error(worker->slot, why);
+				sink_set_phase(worker, "diverged", NULL, InvalidXLogRecPtr);
+				return false;
+			case INDEX_NO_ALIAS:
+			case INDEX_NO_ANSWER:
+				sink_wait(worker, why);
+				if (strcmp(worker->sink->phase, "following") != 0)
+					return false;
+				break;
+		}
+	}
+}
+
+static bool
+slot_is_there(SinkWorker *worker)
+{
+	if (changes_slot_is_usable(worker->sink->slot))
+		return true;
+	worker_set_error(worker->slot, "the replication slot was lost: the index is built anew");
+	ereport(LOG,
+			(errmsg("replication slot \"%s\" of clickstream sink \"%s\" was lost: its index is built anew",
+					worker->sink->slot, worker->sink->name),
+			 errhint("If it kept more WAL than max_slot_wal_keep_size allows, that setting may be raised.")));
+	sink_set_phase(worker, "new", NULL, InvalidXLogRecPtr);
+	return false;
+}
+
+static int
+interval_ms(const Interval *interval)
+{
+	int64		us = interval->time +
+		(interval->day + (int64) interval->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+
+	return (int) Min(Max(us / 1000, 0), 60000);
+}
+
+static void
+follow_start(Following *follow, SinkWorker *worker)
+{
+	ChangeListener listener = {described, changed, follow};
+	BulkOptions options = {
+		.alias = worker->sink->index,
+		.bytes = worker->sink->bulk_bytes,
+		.slot = worker->slot,
+		.working_state = WORKER_RUNNING,
+		.patience_ms = PATIENCE_MS
+	};
+
+	follow->context = CurrentMemoryContext;
+	follow->worker = worker;
+	follow->sink = worker->sink;
+	follow->bulk_wait_ms = interval_ms(worker->sink->bulk_wait);
+	follow->idle_ms = IDLE_FIRST_MS;
+	follow->looked_at = GetCurrentTimestamp();
+	follow->plan_context = AllocSetContextCreate(CurrentMemoryContext, "document plan",
+												 ALLOCSET_SMALL_SIZES);
+	follow->reread_context = AllocSetContextCreate(CurrentMemoryContext, "rows to read again",
+												   ALLOCSET_SMALL_SIZES);
+	initStringInfo(&follow->id);
+	initStringInfo(&follow->old_id);
+	follow->bulk = bulk_open(worker->client, &options);
+	follow->stream = changes_open(worker->sink->slot, worker->sink->publication,
+								  worker->sink->relation, worker->sink->owner, &listener);
+	follow->covered = changes_position(follow->stream);
+}
+
+/* Ends only with the process: what changes the sink ends it, and the next one begins afresh. */
+void
+sink_follow(SinkWorker *worker)
+{
+	MemoryContext context;
+	Following  *follow;
+
+	if (!index_is_there(worker) || !slot_is_there(worker))
+		return;
+	context = AllocSetContextCreate(TopMemoryContext, "clickstream following",
+									ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	follow = palloc0(sizeof(Following));
+	follow_start(follow, worker);
+	worker_set_state(worker->slot, WORKER_RUNNING, NULL);
+	while (!worker_should_stop())
+	{
+		one_round(follow);
+		look_at_catalog(follow);
+	}
+	changes_close(follow->stream);
+	proc_exit(0);
+}

@@ -1,0 +1,331 @@
+/*
+ * sink_index.c
+ *		The index behind a sink's alias.
+ *
+ * Owns what a sink does with an index as a whole; documents are bulk.c's.  The option `index` names an
+ * alias, and the index behind it is called <alias>-000001 and so on: a resync builds the next one
+ * beside it and swaps.  The mapping's _meta says who made an index, and nothing here touches one that
+ * says otherwise, but for sink_index_swap_in, which takes the alias away from it.  Called by
+ * sink_main.c.
+ */
+#include "postgres.h"
+
+#include <jansson.h>
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+
+#include "sink_index.h"
+
+#define HIGHEST_NUMBER 999999
+#define IDS_AT_ONCE 5000
+
+/* ---------------------------------------------------------------- whose it is */
+
+static void
+append_meta(StringInfo out, const Sink *sink)
+{
+	appendStringInfo(out, "{\"system_identifier\":\"" UINT64_FORMAT "\",\"timeline\":%u,"
+					 "\"database\":%u,\"sink\":", GetSystemIdentifier(),
+					 (unsigned) GetWALInsertionTimeLine(), MyDatabaseId);
+	json_append_string(out, sink->name, strlen(sink->name));
+	appendStringInfoChar(out, '}');
+}
+
+static bool
+is_ours(const Sink *sink, json_t *index)
+{
+	json_t	   *meta = json_object_get(json_object_get(index, "mappings"), "_meta");
+	const char *system = json_string_value(json_object_get(meta, "system_identifier"));
+	const char *name = json_string_value(json_object_get(meta, "sink"));
+	char		here[32];
+
+	snprintf(here, sizeof(here), UINT64_FORMAT, GetSystemIdentifier());
+	return system && name && strcmp(system, here) == 0 && strcmp(name, sink->name) == 0 &&
+		json_integer_value(json_object_get(meta, "database")) == (json_int_t) MyDatabaseId;
+}
+
+static IndexState
+look_at_indexes(const Sink *sink, json_t *indexes, char **why)
+{
+	const char *physical;
+	json_t	   *index;
+
+	if (json_object_size(indexes) != 1)
+	{
+		*why = psprintf("the alias \"%s\" leads to %d indexes", sink->index,
+						(int) json_object_size(indexes));
+		return INDEX_FOREIGN;
+	}
+	physical = json_object_iter_key(json_object_iter(indexes));
+	index = json_object_get(indexes, physical);
+	if (strcmp(physical, sink->index) == 0)
+	{
+		*why = psprintf("there is an index called \"%s\", where an alias of that name is needed: "
+						"delete it, or create the sink with another index", sink->index);
+		return INDEX_NO_ALIAS;
+	}
+	if (!is_ours(sink, index))
+	{
+		*why = psprintf("the index \"%s\" behind the alias \"%s\" was not made by this sink: "
+						"clickstream.resync_sink builds one of its own and takes the alias over",
+						physical, sink->index);
+		return INDEX_FOREIGN;
+	}
+	return INDEX_OURS;
+}
+
+IndexState
+sink_index_look(Elasticsearch *client, const Sink *sink, char **why)
+{
+	ElasticsearchReply reply;
+	IndexState	state = INDEX_NO_ANSWER;
+	char	   *type;
+	char	   *error;
+	json_t	   *root;
+
+	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, sink->index, ""), NULL,
+					  &reply);
+	if (reply.status != 200)
+	{
+		error = elasticsearch_error(&reply, &type);
+		*why = error;
+		return reply.status == 404 && type && strcmp(type, "index_not_found_exception") == 0 ?
+			INDEX_MISSING : INDEX_NO_ANSWER;
+	}
+	root = json_loadb(reply.text, reply.length, 0, NULL);
+	if (json_is_object(root))
+		state = look_at_indexes(sink, root, why);
+	else
+		*why = elasticsearch_error(&reply, NULL);
+	json_decref(root);
+	return state;
+}
+
+/* ---------------------------------------------------------------- making one */
+
+static char *
+physical_name(const Sink *sink, int number)
+{
+	return psprintf("%s-%06d", sink->index, number);
+}
+
+/* the number at the end of the name of the index before, or 0 */
+static int
+last_number(const Sink *sink)
+{
+	size_t		length = strlen(sink->index);
+
+	if (sink->physical_index == NULL || strncmp(sink->physical_index, sink->index, length) != 0 ||
+		sink->physical_index[length] != '-')
+		return 0;
+	return atoi(sink->physical_index + length + 1);
+}
+
+/* it carries this sink's mark, and the alias does not lead to it */
+static bool
+is_left_over(const Sink *sink, const char *name, const ElasticsearchReply *reply)
+{
+	json_t	   *root = json_loadb(reply->text, reply->length, 0, NULL);
+	json_t	   *index = json_object_get(root, name);
+	bool		left_over = is_ours(sink, index) &&
+		json_object_get(json_object_get(index, "aliases"), sink->index) == NULL;
+
+	json_decref(root);
+	return left_over;
+}
+
+char *
+sink_index_free_name(Elasticsearch *client, const Sink *sink, char **why)
+{
+	int			number = Max(last_number(sink), 1);
+
+	for (; number <= HIGHEST_NUMBER; number++)
+	{
+		char	   *name = physical_name(sink, number);
+		ElasticsearchReply reply;
+
+		elasticsearch_ask(client, "GET", elasticsearch_index_path(client, name, ""), NULL, &reply);
+		if (reply.status == 404 || (reply.status == 200 && is_left_over(sink, name, &reply)))
+			return name;
+		if (reply.status != 200)
+		{
+			*why = elasticsearch_error(&reply, NULL);
+			return NULL;
+		}
+	}
+	*why = psprintf("no name after \"%s\" is free", physical_name(sink, HIGHEST_NUMBER));
+	return NULL;
+}
+
+/* NULL when it went well */
+static char *
+command(Elasticsearch *client, const char *method, const char *path, const char *body,
+		bool missing_is_well)
+{
+	ElasticsearchReply reply;
+
+	elasticsearch_ask(client, method, path, body, &reply);
+	if (reply.status == 200 || (missing_is_well && reply.status == 404))
+		return NULL;
+	return elasticsearch_error(&reply, NULL);
+}
+
+char *
+sink_index_copy_alias(const char *physical)
+{
+	return psprintf("%s-copy", physical);
+}
+
+char *
+sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
+				const char *physical)
+{
+	char	   *path = elasticsearch_index_path(client, physical, "");
+	char	   *alias = sink_index_copy_alias(physical);
+	StringInfoData body;
+	char	   *why;
+
+	if ((why = command(client, "DELETE", path, NULL, true)) != NULL)
+		return why;
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"settings\":{\"number_of_shards\":1,"
+						   "\"auto_expand_replicas\":\"0-1\"},"
+						   "\"mappings\":{\"dynamic\":\"strict\",\"_meta\":");
+	append_meta(&body, sink);
+	appendStringInfoString(&body, ",\"properties\":");
+	document_append_mapping(plan, &body);
+	appendStringInfoString(&body, "},\"aliases\":{");
+	json_append_string(&body, alias, strlen(alias));
+	appendStringInfoString(&body, ":{}}}");
+	return command(client, "PUT", path, body.data, false);
+}
+
+/* ---------------------------------------------------------------- swapping it in */
+
+static void
+append_action(StringInfo body, const char *action, const char *index, const char *alias)
+{
+	if (body->data[body->len - 1] != '[')
+		appendStringInfoChar(body, ',');
+	appendStringInfo(body, "{\"%s\":{\"index\":", action);
+	json_append_string(body, index, strlen(index));
+	if (alias)
+	{
+		appendStringInfoString(body, ",\"alias\":");
+		json_append_string(body, alias, strlen(alias));
+	}
+	appendStringInfoString(body, "}}");
+}
+
+/* what the alias leads to now: deleted if it is ours, else only left by the alias */
+static char *
+append_farewells(Elasticsearch *client, const Sink *sink, const char *physical, StringInfo body)
+{
+	ElasticsearchReply reply;
+	json_t	   *root;
+	json_t	   *index;
+	const char *name;
+
+	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, sink->index, ""), NULL,
+					  &reply);
+	if (reply.status == 404)
+		return NULL;
+	if (reply.status != 200)
+		return elasticsearch_error(&reply, NULL);
+	root = json_loadb(reply.text, reply.length, 0, NULL);
+	json_object_foreach(root, name, index)
+	{
+		if (strcmp(name, physical) == 0)
+			continue;
+		if (is_ours(sink, index))
+			append_action(body, "remove_index", name, NULL);
+		else
+			append_action(body, "remove", name, sink->index);
+	}
+	json_decref(root);
+	return NULL;
+}
+
+char *
+sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical)
+{
+	StringInfoData body;
+	char	   *why;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"actions\":[");
+	if ((why = append_farewells(client, sink, physical, &body)) != NULL)
+		return why;
+	append_action(&body, "add", physical, sink->index);
+	append_action(&body, "remove", physical, sink_index_copy_alias(physical));
+	appendStringInfoString(&body, "]}");
+	return command(client, "POST", "/_aliases", body.data, false);
+}
+
+char *
+sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"properties\":");
+	document_append_mapping(plan, &body);
+	appendStringInfoChar(&body, '}');
+	return command(client, "PUT", elasticsearch_index_path(client, sink->index, "/_mapping"),
+				   body.data, false);
+}
+
+/* ---------------------------------------------------------------- all ids */
+
+/* the ids of one page; how many there were, and where the next page begins */
+static int
+take_page(json_t *root, SinkIndexEach each, void *arg, StringInfo scroll)
+{
+	json_t	   *hits = json_object_get(json_object_get(root, "hits"), "hits");
+	const char *next = json_string_value(json_object_get(root, "_scroll_id"));
+	json_t	   *hit;
+	size_t		i;
+
+	json_array_foreach(hits, i, hit)
+	{
+		json_t	   *id = json_object_get(hit, "_id");
+
+		each(arg, json_string_value(id), json_string_length(id));
+	}
+	resetStringInfo(scroll);
+	appendStringInfoString(scroll, "{\"scroll\":\"5m\",\"scroll_id\":");
+	json_append_string(scroll, next ? next : "", next ? strlen(next) : 0);
+	appendStringInfoChar(scroll, '}');
+	return json_array_size(hits);
+}
+
+char *
+sink_index_each_id(Elasticsearch *client, const char *alias, SinkIndexEach each, void *arg)
+{
+	StringInfoData scroll;
+	char	   *path = elasticsearch_index_path(client, alias, "/_search?scroll=5m&_source=false");
+	char	   *body = psprintf("{\"size\":%d,\"sort\":[\"_doc\"]}", IDS_AT_ONCE);
+	char	   *why;
+	int			n;
+
+	why = command(client, "POST", elasticsearch_index_path(client, alias, "/_refresh"), NULL, false);
+	if (why)
+		return why;
+	initStringInfo(&scroll);
+	do
+	{
+		ElasticsearchReply reply;
+		json_t	   *root;
+
+		elasticsearch_ask(client, "POST", path, body, &reply);
+		if (reply.status != 200)
+			return elasticsearch_error(&reply, NULL);
+		root = json_loadb(reply.text, reply.length, 0, NULL);
+		n = take_page(root, each, arg, &scroll);
+		json_decref(root);
+		path = "/_search/scroll";
+		body = scroll.data;
+	} while (n > 0);
+	return NULL;
+}

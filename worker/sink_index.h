@@ -1,0 +1,47 @@
+/*
+ * sink_index.h
+ *		The index behind a sink's alias: whose it is, made, swapped in, altered, emptied.
+ */
+#ifndef CLICKSTREAM_SINK_INDEX_H
+#define CLICKSTREAM_SINK_INDEX_H
+
+#include "postgres.h"
+
+#include "catalog.h"
+#include "document.h"
+#include "elasticsearch.h"
+
+typedef enum IndexState
+{
+	INDEX_OURS,					/* the alias leads to one index, which this sink made */
+	INDEX_MISSING,				/* neither alias nor index of that name */
+	INDEX_FOREIGN,				/* another's, or of another cluster, database or time */
+	INDEX_NO_ALIAS,				/* an index has the name that the alias should have */
+	INDEX_NO_ANSWER				/* Elasticsearch does not say */
+} IndexState;
+
+/* *why: for people, where it is not INDEX_OURS */
+extern IndexState sink_index_look(Elasticsearch *client, const Sink *sink, char **why);
+
+/* a name for a new index that is free, or belongs to a copy that this sink never finished; NULL with *why */
+extern char *sink_index_free_name(Elasticsearch *client, const Sink *sink, char **why);
+
+/* All of these return NULL when it is done, or why not. */
+
+/* makes the index anew, empty, with an alias of its own for the time of the copy */
+extern char *sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
+							 const char *physical);
+extern char *sink_index_copy_alias(const char *physical);
+
+/* the alias leads to this index from now on; what it led to, if it was this sink's, is deleted */
+extern char *sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical);
+
+/* fields that are new in the plan reach the mapping */
+extern char *sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan);
+
+/* calls `each` for the id of every document */
+typedef void (*SinkIndexEach) (void *arg, const char *id, int length);
+extern char *sink_index_each_id(Elasticsearch *client, const char *alias, SinkIndexEach each,
+								void *arg);
+
+#endif							/* CLICKSTREAM_SINK_INDEX_H */

@@ -1,0 +1,278 @@
+/*
+ * sink_main.c
+ *		The life of a sink worker: write-ahead log -> change -> document -> bulk -> acknowledged -> confirmed.
+ *
+ * Owns the order of its phases and what is read from and written to the catalog.  A new sink first
+ * copies the table (sink_build.c), then follows the log (sink_follow.c); never both, because
+ * Elasticsearch forgets the versions of deleted documents after a minute, and a copy's older document
+ * that came later would bring one back.
+ *
+ * An error ends the process: the launcher starts the next one, which goes on from the catalog, the
+ * slot and the index as it finds them.  Nothing else is remembered, so nothing can be remembered wrongly.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "connection.h"
+#include "launcher.h"
+#include "sink.h"
+#include "worker.h"
+
+PGDLLEXPORT void clickstream_sink_main(Datum main_arg);
+
+/* ---------------------------------------------------------------- the catalog */
+
+/* in a transaction: the row and the options of its connection, in the current memory context */
+static Sink *
+read_sink(SinkWorker *worker, List **options)
+{
+	Sink	   *sink;
+
+	catalog_lock(CATALOG_SINK, worker->slot->object_id, ShareLock);
+	sink = catalog_sink_by_id(worker->slot->object_id);
+	if (sink && sink->enabled)
+		*options = connection_options(sink->server, CONNECTION_ELASTICSEARCH, sink->owner);
+	return sink;
+}
+
+void
+sink_load(SinkWorker *worker)
+{
+	MemoryContext old;
+
+	if (worker->context)
+		MemoryContextDelete(worker->context);
+	worker->client = NULL;
+	worker->context = AllocSetContextCreate(TopMemoryContext, "clickstream sink",
+											ALLOCSET_DEFAULT_SIZES);
+	worker_begin(worker->slot);
+	old = MemoryContextSwitchTo(worker->context);
+	worker->sink = read_sink(worker, &worker->options);
+	MemoryContextSwitchTo(old);
+	worker_commit();
+
+	if (worker->sink == NULL || !worker->sink->enabled ||
+		worker->sink->owner != worker->slot->owner)
+		sink_leave();
+	old = MemoryContextSwitchTo(worker->context);
+	worker->client = elasticsearch_open(worker->options);
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool
+same_interval(const Interval *a, const Interval *b)
+{
+	return a == b || (a && b && a->time == b->time && a->day == b->day && a->month == b->month);
+}
+
+/* what a worker works by; not what it writes itself */
+static bool
+same_sink(const Sink *a, const Sink *b)
+{
+	return a->enabled == b->enabled && a->owner == b->owner && a->relation == b->relation &&
+		a->bulk_bytes == b->bulk_bytes && same_interval(a->bulk_wait, b->bulk_wait) &&
+		same_text(a->server, b->server) && same_text(a->index, b->index) &&
+		same_text(a->phase, b->phase) && same_text(a->slot, b->slot) &&
+		same_text(a->publication, b->publication);
+}
+
+static bool
+same_options(List *a, List *b)
+{
+	ListCell   *x;
+	ListCell   *y;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(x, a, y, b)
+	{
+		DefElem    *left = lfirst(x);
+		DefElem    *right = lfirst(y);
+
+		if (strcmp(left->defname, right->defname) != 0 ||
+			strcmp(strVal(left->arg), strVal(right->arg)) != 0)
+			return false;
+	}
+	return true;
+}
+
+bool
+sink_has_changed(SinkWorker *worker)
+{
+	List	   *options = NIL;
+	Sink	   *sink;
+	bool		changed;
+
+	worker_begin(worker->slot);
+	sink = read_sink(worker, &options);
+	changed = sink == NULL || !same_sink(sink, worker->sink) ||
+		!same_options(options, worker->options);
+	worker_commit();
+	return changed;
+}
+
+void
+sink_leave(void)
+{
+	launcher_wake_now();
+	proc_exit(0);
+}
+
+void
+sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index,
+			   XLogRecPtr consistent_point)
+{
+	Sink	   *sink;
+	List	   *options = NIL;
+
+	worker_begin(worker->slot);
+	sink = read_sink(worker, &options);
+	if (sink && same_sink(sink, worker->sink))
+	{
+		sink->phase = pstrdup(phase);
+		if (physical_index)
+			sink->physical_index = pstrdup(physical_index);
+		sink->consistent_point = consistent_point;
+		catalog_sink_update(sink);
+	}
+	worker_commit();
+	sink_load(worker);
+}
+
+void
+sink_store_refusals(SinkWorker *worker, Bulk *bulk)
+{
+	ListCell   *cell;
+
+	if (bulk_refusals(bulk) == NIL)
+		return;
+	worker_begin(worker->slot);
+	catalog_lock(CATALOG_SINK, worker->sink->id, ShareLock);
+	if (catalog_sink_by_id(worker->sink->id) == NULL)
+		sink_leave();
+	foreach(cell, bulk_refusals(bulk))
+	{
+		Refusal    *refusal = lfirst(cell);
+
+		catalog_sink_dead_letter_put(worker->sink->name, refusal->id, (int64) refusal->version,
+									 refusal->document, refusal->status, refusal->type,
+									 refusal->reason);
+	}
+	worker_commit();
+	bulk_forget_refusals(bulk);
+}
+
+/* ---------------------------------------------------------------- the shared slot */
+
+void
+sink_wait(SinkWorker *worker, const char *why)
+{
+	worker_set_error(worker->slot, why);
+	worker_set_state(worker->slot, WORKER_WAITING, why);
+	worker_pause(worker->attempt++, "ClickstreamSinkWait");
+	if (worker_should_stop())
+		proc_exit(0);
+	sink_load(worker);
+}
+
+void
+sink_acknowledge(SinkWorker *worker, XLogRecPtr position)
+{
+	bool		moved;
+
+	SpinLockAcquire(&worker->slot->mutex);
+	moved = position > worker->slot->acknowledged;
+	if (moved)
+		worker->slot->acknowledged = position;
+	SpinLockRelease(&worker->slot->mutex);
+	if (moved)
+		ConditionVariableBroadcast(&worker->slot->changed);
+}
+
+void
+sink_put_row(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values, XLogRecPtr version,
+			 StringInfo id)
+{
+	if (!document_id(plan, values, id))
+	{
+		StringInfoData document;
+
+		initStringInfo(&document);
+		document_append(plan, values, &document);
+		appendStringInfo(id, "(null) %X/%X", LSN_FORMAT_ARGS(version));
+		bulk_refuse(bulk, id->data, version, document.data, "null_id",
+					"every column of the id is NULL");
+		pfree(document.data);
+		return;
+	}
+	document_append(plan, values, bulk_begin_index(bulk, id->data, id->len, version));
+	bulk_end_index(bulk);
+}
+
+/* ---------------------------------------------------------------- the life */
+
+static void
+pin_settings(void)
+{
+	/* a filtered copy would not be the table: an error instead */
+	SetConfigOption("row_security", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	/* a dead letter must be on disk before its change is confirmed */
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+	/* Elasticsearch speaks UTF-8, whatever the database does */
+	StartTransactionCommand();
+	SetConfigOption("client_encoding", "UTF8", PGC_USERSET, PGC_S_OVERRIDE);
+	CommitTransactionCommand();
+}
+
+/* nothing moves until check_sink or resync_sink */
+static void
+rest(SinkWorker *worker)
+{
+	worker_set_state(worker->slot, WORKER_STOPPED,
+					 "the index is not this sink's: clickstream.resync_sink builds one anew");
+	while (!worker_should_stop() && !sink_has_changed(worker))
+		worker_sleep(1000, "ClickstreamSinkDiverged");
+	if (!worker_should_stop())
+		sink_load(worker);
+}
+
+static void
+live(SinkWorker *worker)
+{
+	sink_load(worker);
+	while (!worker_should_stop())
+	{
+		const char *phase = worker->sink->phase;
+
+		if (strcmp(phase, "following") == 0)
+			sink_follow(worker);
+		else if (strcmp(phase, "diverged") == 0)
+			rest(worker);
+		else
+			sink_build(worker);
+	}
+}
+
+void
+clickstream_sink_main(Datum main_arg)
+{
+	SinkWorker	worker = {worker_attach(main_arg)};
+
+	pin_settings();
+	live(&worker);
+	proc_exit(0);
+}
