@@ -598,11 +598,6 @@ consumer_committed(Consumer *consumer)
 		consumer->last_effort = consumer->committed_at - consumer->handed_out_at;
 	drop_batch(consumer);
 
-	SpinLockAcquire(&consumer->slot->mutex);
-	consumer->slot->last_commit_at = consumer->committed_at;
-	if (had_messages)
-		consumer->slot->batches++;
-	SpinLockRelease(&consumer->slot->mutex);
 	consumer_tell_lag(consumer);
 	consumer_answer(consumer);
 }
