@@ -2,7 +2,7 @@
 --
 --   psql -v ON_ERROR_STOP=1 -v kafka=localhost:9092 -v elasticsearch=http://localhost:9200 -f clickstream.sql
 --
--- Variables: kafka, elasticsearch, topic; those shown are the defaults. Everything here may be run again: what
+-- Variables: kafka, elasticsearch, topic (clicks), index_prefix (none); those shown are the defaults. Everything here may be run again: what
 -- exists is left as it is. drop.sql takes it away.
 --
 -- postgresql.conf needs  shared_preload_libraries = 'clickstream'  and  wal_level = logical.
