@@ -125,7 +125,7 @@ CREATE FUNCTION alter_source(
     workers int DEFAULT NULL, max_future interval DEFAULT NULL, max_batch_rows int DEFAULT NULL,
     max_batch_wait interval DEFAULT NULL, partitions int[] DEFAULT NULL)
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_alter_source';
-COMMENT ON FUNCTION alter_source IS 'changes options of a source while it runs; those left out stay as they are';
+COMMENT ON FUNCTION alter_source IS 'changes options of a source while it runs; those left out stay as they are, an interval of 0 or partitions of {} takes the option away';
 
 CREATE FUNCTION drop_source(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_drop_source';
@@ -141,11 +141,11 @@ COMMENT ON FUNCTION resume_source IS 'goes on where the source stopped; in a res
 
 CREATE FUNCTION seek_source(name text, "position" text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_seek_source';
-COMMENT ON FUNCTION seek_source IS 'moves a source to earliest, latest, a timestamp, or an offset for each partition as JSON: {"0": 42}';
+COMMENT ON FUNCTION seek_source IS 'moves a source to earliest, latest, a timestamp, or an offset for each partition as JSON: {"0": 42}; what was counted stays counted';
 
 CREATE FUNCTION replay_dead_letters(name text) RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_replay_dead_letters';
-COMMENT ON FUNCTION replay_dead_letters IS 'decodes the dead letters of a source again, after their cause is mended; returns how many became rows';
+COMMENT ON FUNCTION replay_dead_letters IS 'decodes the dead letters of a source again, after their cause is mended; returns how many became rows; in a transaction of its own';
 
 CREATE FUNCTION wait_for_source(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_wait_for_source';
