@@ -304,6 +304,7 @@ consumer_rewind(Consumer *consumer, List *offsets)
 			partition->state = PARTITION_IDLE;
 	}
 	consumer->any_row = offsets != NIL;
+	consumer->compared = true;
 	consumer->stopped = false;
 	consumer->next_look = 0;
 }
@@ -519,6 +520,7 @@ consumer_agrees(Consumer *consumer, List *offsets)
 	for (int i = 0; i < consumer->n_partitions; i++)
 		if (consumer->partitions[i].state >= PARTITION_IDLE && consumer->partitions[i].row == NULL)
 			return false;
+	consumer->compared = true;
 	return true;
 }
 

@@ -622,6 +622,8 @@ hear_question(Consumer *consumer)
 	{
 		consumer->question = asked;
 		consumer->targets_known = false;
+		consumer->compared = false;
+		consumer->news = true;	/* a seek_source before the question must have been seen */
 		if (consumer->reachable)
 			consumer->next_look = 0;
 	}
@@ -641,7 +643,7 @@ set_targets(Consumer *consumer)
 void
 consumer_answer(Consumer *consumer)
 {
-	if (consumer->question == 0 || !consumer->targets_known || consumer->stopped)
+	if (consumer->question == 0 || !consumer->targets_known || !consumer->compared || consumer->stopped)
 		return;
 	for (int i = 0; i < consumer->n_partitions; i++)
 	{

@@ -93,6 +93,7 @@ struct Consumer
 				next_ends;
 	uint64		question;		/* wait_for_source: the `asked` being answered; 0 none */
 	bool		targets_known;
+	bool		compared;		/* positions with the table's, since the question was heard */
 };
 
 /* consumer_broker.c */

@@ -452,9 +452,14 @@ look_around(SourceWorker *worker)
 
 	PG_TRY();
 	{
+		List	   *offsets;
+
 		begin_with_source(worker);
 		if (!same_options(worker->options, read_options(worker)))
 			leave();
+		offsets = catalog_offsets(worker->source->name);
+		if (!consumer_agrees(worker->consumer, offsets))
+			consumer_rewind(worker->consumer, offsets);
 		worker_commit();
 	}
 	PG_CATCH();

@@ -1,0 +1,115 @@
+# A source that runs, under command: what pause, resume, seek, alter, wait and drop mean once they return.
+use strict;
+use warnings;
+use ClickstreamTest;
+use POSIX ();
+use Test::More;
+
+my $node = new_node('source_control');
+my $topic = new_topic('control', 2);
+$node->safe_psql('postgres', connect_sql() . 'CREATE TABLE t (n int, page text, p int, o bigint)');
+
+sub create
+{
+    return $node->safe_psql('postgres', "SELECT clickstream.create_source('s', 'kafka', '$topic', 't', columns => '{\"p\": \"\@partition\", \"o\": \"\@offset\"}'$_[0])");
+}
+
+sub command { return $node->safe_psql('postgres', "SELECT clickstream.$_[0]") }
+sub caught_up { return $node->safe_psql('postgres', "SELECT clickstream.wait_for_source('s', '$_[0]')") }
+sub count_rows { return $node->safe_psql('postgres', 'SELECT count(*) FROM t') }
+sub events { my ($from, $to) = @_; return map { qq({"n": $_, "page": "/$_"}) } $from .. $to }
+sub produce_to { my ($partition, @values) = @_; produce([ '--partition', $partition ], $topic, @values) }
+
+# --- a creation that is rolled back leaves nothing, one that commits runs ---
+$node->safe_psql('postgres', "BEGIN; SELECT clickstream.create_source('s', 'kafka', '$topic', 't'); ROLLBACK");
+is($node->safe_psql('postgres', "SELECT (SELECT count(*) FROM clickstream.sources), (SELECT count(*) FROM clickstream.offsets)"), '0|0', 'nothing is left of a rollback');
+produce_to(0, events(1, 10));
+produce_to(1, events(11, 15));
+create('');
+is(caught_up('30 s'), 't', 'caught up');
+is(count_rows(), '15', 'with all rows that were there at the call');
+is(caught_up('10 s'), 't', 'caught up again, at once, when nothing came');
+
+# --- wait is for what was there at the call ---
+for my $round (1 .. 20)
+{
+    produce_to($round % 2, events(15 + $round, 15 + $round));
+    caught_up('30 s') eq 't' or last;
+    is(count_rows(), 15 + $round, "row $round is there when the wait returns") or last;
+}
+
+# --- after pause returns, nothing more is committed ---
+
+my $feeder = fork();
+if ($feeder == 0)
+{
+    for my $batch (0 .. 40) { produce_to($batch % 2, events(1000 + $batch * 100, 1099 + $batch * 100)) }
+    POSIX::_exit(0);
+}
+wait_for($node, 'SELECT count(*) > 300 FROM t', 'rows flow');
+my ($after_pause, $later);
+for my $round (1 .. 5)
+{
+    command("pause_source('s')");
+    $after_pause = $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM t), (SELECT sum(next_offset) FROM clickstream.offsets)');
+    wait_for($node, "SELECT pids = '{}' FROM clickstream.stat_sources", 'its worker has left');
+    $later = $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM t), (SELECT sum(next_offset) FROM clickstream.offsets)');
+    is($later, $after_pause, "nothing was committed after pause number $round");
+    is($node->safe_psql('postgres', 'SELECT state FROM clickstream.stat_sources'), 'paused', 'its state is paused');
+    command("resume_source('s')");
+    wait_for($node, "SELECT cardinality(pids) = 1 FROM clickstream.stat_sources", 'and it runs again');
+}
+waitpid($feeder, 0);
+is(caught_up('60 s'), 't', 'caught up after all of it');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT (p, o)) FROM t'), '4135|4135', 'each record once');
+
+# --- seek, while it runs and has nothing to do ---
+$node->safe_psql('postgres', 'TRUNCATE t');
+command("seek_source('s', 'earliest')");
+is(caught_up('60 s'), 't', 'caught up after the beginning');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT (p, o)) FROM t'), '4135|4135', 'all is there again, once');
+is($node->safe_psql('postgres', "SELECT sum(messages), bool_and(adds_up) FROM clickstream.audit_source('s')"), '8270|t', 'what was counted stays counted');
+my %ends = offsets($topic);
+my $back = $ends{1}[1] - 7;
+command(qq{seek_source('s', '{"1": $back}')});
+is(caught_up('60 s'), 't', 'caught up after seven records back');
+is(count_rows(), '4142', 'they were read twice, as told');
+command("pause_source('s')");
+command("seek_source('s', 'latest')");
+produce_to(0, events(9001, 9003));
+command("resume_source('s')");
+is(caught_up('60 s'), 't', 'caught up after the end');
+is(count_rows(), '4145', 'only what came since');
+
+# --- alter: more workers share the partitions, and nothing is lost or doubled between ---
+command("alter_source('s', workers => 2)");
+wait_for($node, 'SELECT cardinality(pids) = 2 FROM clickstream.stat_sources', 'two workers run');
+produce_to($_ % 2, events(10000 + $_, 10000 + $_)) for 1 .. 10;
+is(caught_up('60 s'), 't', 'caught up with two workers');
+is(count_rows(), '4155', 'with all rows');
+command("alter_source('s', workers => 1)");
+wait_for($node, 'SELECT cardinality(pids) = 1 FROM clickstream.stat_sources', 'one worker runs');
+produce_to($_ % 2, events(20000 + $_, 20000 + $_)) for 1 .. 10;
+is(caught_up('60 s'), 't', 'caught up with one worker');
+is(count_rows(), '4165', 'with all rows');
+command(q{alter_source('s', columns => '{"page": "other", "o": "@offset"}')});
+produce_to(0, '{"n": 1, "page": "/x", "other": "/y"}');
+is(caught_up('60 s'), 't', 'caught up with other columns');
+is($node->safe_psql('postgres', 'SELECT page, p FROM t ORDER BY o DESC LIMIT 1'), '/y|', 'the record was read by the new ones');
+
+# --- drop ---
+$node->safe_psql('postgres', "BEGIN; SELECT clickstream.drop_source('s'); ROLLBACK");
+is(caught_up('60 s'), 't', 'a drop that is rolled back changes nothing');
+command("drop_source('s')");
+is($node->safe_psql('postgres', "SELECT (SELECT count(*) FROM clickstream.sources), (SELECT count(*) FROM clickstream.offsets), (SELECT count(*) FROM t) > 4000"), '0|0|t', 'the source is gone, its rows stay');
+wait_until(sub { !worker_pids($node, 'source') }, 'so is its worker');
+
+# --- what it depends on ---
+create(", start_at => 'latest'");
+my ($status, $out, $error) = $node->psql('postgres', 'DROP TABLE t');
+like($error, qr/source "s" depends on it/, 'its table cannot be dropped');
+$node->safe_psql('postgres', 'DROP TABLE t CASCADE');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM clickstream.sources'), '0', 'but with CASCADE, and the source with it');
+wait_until(sub { !worker_pids($node, 'source') }, 'and its worker');
+$node->stop;
+done_testing();
