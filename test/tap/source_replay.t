@@ -89,7 +89,7 @@ wait_for($node, "SELECT clickstream.wait_for_source('clicks')", 'the next record
 is(counters(), '8|5|2|1|t', 'and counted after what the replay had changed');
 
 # --- from a transaction that changed something ---
-my ($status, $out, $error) = $node->psql('postgres', "BEGIN; CREATE TABLE any (a int); SELECT clickstream.replay_dead_letters('clicks'); COMMIT");
+my ($status, $out, $error) = $node->psql('postgres', "BEGIN; CREATE TABLE something (a int); SELECT clickstream.replay_dead_letters('clicks'); COMMIT");
 like($error, qr/cannot follow changes in the same transaction/, 'a replay does not see what is not committed, and says so');
 $node->stop;
 done_testing();
