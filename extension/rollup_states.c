@@ -36,8 +36,10 @@
 #include "utils/lsyscache.h"
 #include "utils/queryenvironment.h"
 #include "utils/snapmgr.h"
+#include "utils/typcache.h"
 
 #include "compat.h"
+#include "rollup_bounds.h"
 #include "rollup_states.h"
 
 #define NEW_ROWS "_rows"
@@ -239,16 +241,28 @@ add_except(Query *query, int target_index, Oid partition)
 	add_condition(query, (Node *) comparison(operator, (Node *) tableoid, (Node *) value));
 }
 
+static Const *
+time_const(TimestampTz value)
+{
+	return makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz), TimestampTzGetDatum(value),
+					 false, FLOAT8PASSBYVAL);
+}
+
+static Const *
+key_const(Form_pg_attribute attribute, Datum value)
+{
+	return makeConst(attribute->atttypid, -1, InvalidOid, attribute->attlen, value, false,
+					 attribute->attbyval);
+}
+
 static void
 add_bound(Query *query, Node *key, const char *operator_name, TimestampTz bound)
 {
-	Const	   *value = makeConst(TIMESTAMPTZOID, -1, InvalidOid, sizeof(TimestampTz),
-								  TimestampTzGetDatum(bound), false, FLOAT8PASSBYVAL);
 	Oid			operator = OpernameGetOprid(list_make2(makeString("pg_catalog"),
 													   makeString(pstrdup(operator_name))),
 											exprType(key), TIMESTAMPTZOID);
 
-	add_condition(query, (Node *) comparison(operator, key, (Node *) value));
+	add_condition(query, (Node *) comparison(operator, key, (Node *) time_const(bound)));
 }
 
 static void
@@ -264,6 +278,77 @@ add_range(Query *query, const RollupQuery *rollup, const RollupRange *range)
 		add_bound(query, copyObject((Node *) entry->expr), ">=", range->from);
 	if (range->has_to)
 		add_bound(query, copyObject((Node *) entry->expr), "<", range->to);
+}
+
+/* the least and the greatest value of a key among groups */
+static void
+find_extremes(Tuplestorestate *groups, TupleDesc desc, int n, Datum *least, Datum *greatest)
+{
+	TypeCacheEntry *type = lookup_type_cache(TupleDescAttr(desc, n)->atttypid,
+											 TYPECACHE_CMP_PROC_FINFO);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	bool		first = true;
+
+	tuplestore_rescan(groups);
+	while (tuplestore_gettupleslot(groups, true, false, slot))
+	{
+		bool		is_null;
+		Datum		value = slot_getattr(slot, n + 1, &is_null);
+
+		if (first || DatumGetInt32(FunctionCall2(&type->cmp_proc_finfo, value, *least)) < 0)
+			*least = value;
+		if (first || DatumGetInt32(FunctionCall2(&type->cmp_proc_finfo, value, *greatest)) > 0)
+			*greatest = value;
+		first = false;
+	}
+	tuplestore_rescan(groups);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* The keys of touched groups, which are times and so passed by value, bound the time of their rows. */
+static void
+bound_by_touched(Query *query, const RollupMerge *merge, const RollupRows *which)
+{
+	ListCell   *cell;
+
+	foreach(cell, rollup_query_keys(merge->query))
+	{
+		int			n = foreach_current_index(cell);
+		Form_pg_attribute attribute = TupleDescAttr(merge->states_desc, n);
+		Node	   *key;
+		Var		   *column;
+		Interval	span;
+		Datum		ends[2] = {0, 0};
+
+		if (merge->query->is_single_group || which->null_keys[n] || !attribute->attbyval)
+			continue;
+		key = (Node *) list_nth_node(TargetEntry, merge->query->query->targetList,
+									 lfirst_int(cell) - 1)->expr;
+		if (!rollup_bounds_of_key(key, merge->query->target_index, &column, &span))
+			continue;
+		find_extremes(which->touched, merge->states_desc, n, &ends[0], &ends[1]);
+		add_condition(query, (Node *) rollup_bounds_from(column, key_const(attribute, ends[0])));
+		add_condition(query, (Node *) rollup_bounds_to(column, key_const(attribute, ends[1]), &span));
+	}
+}
+
+/* The same for a range of the time key. */
+static void
+bound_by_range(Query *query, const RollupQuery *rollup, const RollupRange *range)
+{
+	AttrNumber	number = rollup_query_time_column(rollup);
+	Var		   *column;
+	Interval	span;
+
+	if (number == 0 ||
+		!rollup_bounds_of_key((Node *) list_nth_node(TargetEntry, rollup->query->targetList,
+													 number - 1)->expr,
+							  rollup->target_index, &column, &span))
+		return;
+	if (range->has_from)
+		add_condition(query, (Node *) rollup_bounds_from(column, time_const(range->from)));
+	if (range->has_to)
+		add_condition(query, (Node *) rollup_bounds_to(column, time_const(range->to), &span));
 }
 
 /* ---------------------------------------------------------------- their execution */
@@ -330,12 +415,16 @@ rollup_states_of_target(RollupMerge *merge, const RollupRows *which)
 	if (which->touched != NULL)
 	{
 		add_touched(query, merge, which);
+		bound_by_touched(query, merge, which);
 		register_tuplestore(environment, TOUCHED, which->touched, merge->states_desc);
 	}
 	if (OidIsValid(which->except))
 		add_except(query, merge->query->target_index, which->except);
 	if (which->range != NULL)
+	{
 		add_range(query, merge->query, which->range);
+		bound_by_range(query, merge->query, which->range);
+	}
 	plan = plan_states(query);
 
 	CommandCounterIncrement();
