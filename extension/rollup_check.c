@@ -232,7 +232,7 @@ clickstream_check_rollup(PG_FUNCTION_ARGS)
 	rollup = rollup_by_name(PG_GETARG_TEXT_PP(0), AccessShareLock);
 	range = rollup_range_arguments(fcinfo, 1, rollup);
 	query = rollup_query_of_definition(rollup->definition, rollup->target);
-	rollup_scope_enter(&scope, rollup);
+	rollup_scope_enter(&scope, rollup, query);
 	run(statement(query, rollup, &range), &range, (ReturnSetInfo *) fcinfo->resultinfo);
 	rollup_scope_leave(&scope);
 	PG_RETURN_NULL();

@@ -210,6 +210,24 @@ load(RollupSet *set)
 	MemoryContextSwitchTo(caller);
 }
 
+/* What becomes stale in the meantime is seen; what fails midway is made anew the next time. */
+static void
+reload(RollupSet *set)
+{
+	free_plans(set);
+	set->is_stale = false;
+	PG_TRY();
+	{
+		load(set);
+	}
+	PG_CATCH();
+	{
+		set->is_stale = true;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 static void
 lock_relations(RollupSet *set)
 {
@@ -242,9 +260,7 @@ make_current(RollupSet *set)
 		{
 			if (tries > 100)
 				elog(ERROR, "the rollups of \"%s\" keep changing", get_rel_name(set->target));
-			free_plans(set);
-			set->is_stale = false;
-			load(set);
+			reload(set);
 		}
 		else
 		{
@@ -300,6 +316,40 @@ rollup_set_of_session(Oid target)
 		set = make_set(target, AccessShareLock, CacheMemoryContext);
 	make_current(set);
 	return set->plans == NIL ? NULL : set;
+}
+
+/* ---------------------------------------------------------------- what this statement has done */
+
+/*
+ * Statement triggers of one query all run after all its changes were made, and not always in the order
+ * of the changes (INSERT … ON CONFLICT DO UPDATE, data-modifying WITH).  A group that is computed
+ * again from the raw rows has the query's new rows already; adding them once more would count them
+ * twice.  So once something was computed again, new rows of the same client's statement are not added:
+ * their groups are computed again as well.
+ *
+ * Backend-local, and only valid within the transaction named in it.
+ */
+static struct
+{
+	Oid			target;
+	TransactionId transaction;
+	TimestampTz statement;
+}			recomputed;
+
+static bool
+has_recomputed(Oid target)
+{
+	return recomputed.target == target && TransactionIdIsValid(recomputed.transaction) &&
+		recomputed.transaction == GetTopTransactionIdIfAny() &&
+		recomputed.statement == GetCurrentStatementStartTimestamp();
+}
+
+static void
+note_recomputed(Oid target)
+{
+	recomputed.target = target;
+	recomputed.transaction = GetTopTransactionId();
+	recomputed.statement = GetCurrentStatementStartTimestamp();
 }
 
 /* ---------------------------------------------------------------- applying rows */
@@ -392,7 +442,7 @@ apply(RollupSet *set, RollupPlan *plan, const Change *change,
 	set->in_use++;
 	PG_TRY();
 	{
-		rollup_scope_enter(&scope, plan->rollup);
+		rollup_scope_enter(&scope, plan->rollup, plan->query);
 		MemoryContextSwitchTo(work);
 		action(set, plan, change);
 		MemoryContextSwitchTo(context);
@@ -418,15 +468,6 @@ apply_to_all(RollupSet *set, const Change *change,
 		apply(set, lfirst(cell), change, action);
 }
 
-void
-rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
-{
-	Change		change = {.fresh = rows, .desc = desc};
-
-	if (tuplestore_tuple_count(rows) > 0)
-		apply_to_all(set, &change, add_rows);
-}
-
 static void
 append_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc)
 {
@@ -441,9 +482,9 @@ append_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc)
 
 void
 rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fresh, TupleDesc desc,
-					 bool again, Oid except)
+					 Oid except)
 {
-	Change		change = {.desc = desc, .again = again, .except = except};
+	Change		change = {.desc = desc, .again = has_recomputed(set->target), .except = except};
 
 	change.old = old != NULL && tuplestore_tuple_count(old) > 0 ? old : NULL;
 	change.fresh = fresh != NULL && tuplestore_tuple_count(fresh) > 0 ? fresh : NULL;
@@ -456,7 +497,21 @@ rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fres
 		append_rows(change.all, change.old, desc);
 		append_rows(change.all, change.fresh, desc);
 	}
+	note_recomputed(set->target);
 	apply_to_all(set, &change, recompute_groups);
+}
+
+void
+rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
+{
+	Change		change = {.fresh = rows, .desc = desc};
+
+	if (tuplestore_tuple_count(rows) == 0)
+		return;
+	if (has_recomputed(set->target))
+		rollup_set_recompute(set, NULL, rows, desc, InvalidOid);
+	else
+		apply_to_all(set, &change, add_rows);
 }
 
 static RollupPlan *

@@ -13,6 +13,9 @@
 
 #include "rollup_query.h"
 
+/* our own statements name everything else with its schema */
+#define ROLLUP_SEARCH_PATH "pg_catalog, pg_temp"
+
 /* what is done with the states of some groups */
 typedef enum RollupMergeKind
 {

@@ -21,6 +21,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -210,6 +211,35 @@ find(Node *node, void *context)
 	if (IsA(node, Query))
 		return query_tree_walker((Query *) node, find, findings, QTW_EXAMINE_RTES_BEFORE);
 	return expression_tree_walker(node, find, findings);
+}
+
+/* Built-in functions and those in C are taken not to look for names that search_path decides. */
+static bool
+looks_for_names(Oid function, void *context)
+{
+	HeapTuple	tuple;
+	bool		looks;
+
+	if (function < FirstNormalObjectId)
+		return false;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	looks = ((Form_pg_proc) GETSTRUCT(tuple))->prolang != ClanguageId;
+	ReleaseSysCache(tuple);
+	return looks;
+}
+
+static bool
+calls_lookups(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, calls_lookups, context, 0);
+	if (check_functions_in_node(node, looks_for_names, context))
+		return true;
+	return expression_tree_walker(node, calls_lookups, context);
 }
 
 /* Adds the tables behind each view, and so on; a view's query brings nothing else to refuse. */
@@ -862,6 +892,7 @@ take_apart(Query *query, int target_index, bool check)
 	list_outputs(rollup, check);
 	mark_keys(rollup, check);
 	find_aggregates(rollup, check);
+	rollup->needs_search_path = calls_lookups((Node *) query, NULL);
 	return rollup;
 }
 

@@ -61,6 +61,7 @@ typedef struct RollupQuery
 	AttrNumber	key_column;		/* of a single group, else 0 */
 	int			rows;			/* index in aggregates of the plain count(*) */
 	int			n_columns;		/* of the rollup's table, as made */
+	bool		needs_search_path;	/* it calls functions that may look for names when they run */
 } RollupQuery;
 
 /* A user's query, every rule checked; prefer is called for each table and says whether it is meant. */

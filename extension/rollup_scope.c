@@ -15,6 +15,7 @@
 #include "utils/jsonb.h"
 
 #include "compat.h"
+#include "rollup_merge.h"
 #include "rollup_set.h"
 
 /* all settings that an immutable or stable built-in function looks at */
@@ -63,8 +64,9 @@ set(const char *name, const char *value)
 								 false);
 }
 
+/* The names in a query are bound already; search_path is for functions that look for more. */
 static void
-set_all(Jsonb *settings)
+set_all(Jsonb *settings, bool with_search_path)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&settings->root);
 	JsonbValue	item;
@@ -75,21 +77,24 @@ set_all(Jsonb *settings)
 	{
 		if (token == WJB_KEY)
 			name = pnstrdup(item.val.string.val, item.val.string.len);
-		else if (token == WJB_VALUE && name != NULL && item.type == jbvString)
+		else if (token == WJB_VALUE && name != NULL && item.type == jbvString &&
+				 (with_search_path || strcmp(name, "search_path") != 0))
 			set(name, pnstrdup(item.val.string.val, item.val.string.len));
 	}
 }
 
 /* An error in between is undone by the end of the (sub)transaction. */
 void
-rollup_scope_enter(RollupScope *scope, const Rollup *rollup)
+rollup_scope_enter(RollupScope *scope, const Rollup *rollup, const RollupQuery *query)
 {
 	scope->guc_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&scope->user, &scope->security);
 	SetUserIdAndSecContext(rollup->owner,
 						   scope->security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	if (rollup->settings != NULL)
-		set_all(rollup->settings);
+		set_all(rollup->settings, query->needs_search_path);
+	if (!query->needs_search_path)
+		set("search_path", ROLLUP_SEARCH_PATH);
 	set("jit", "off");
 	set("row_security", "on");
 }

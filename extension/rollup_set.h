@@ -32,10 +32,9 @@ extern RollupSet *rollup_set_of_session(Oid target);
 /*
  * Rows (of the target's row type) were taken away, put there, or both; either may be NULL.  Their groups
  * are computed again from what the target now holds, without the partition `except` (or InvalidOid).
- * `again`: the client's statement has already had groups of this target computed again.
  */
 extern void rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fresh,
-								 TupleDesc desc, bool again, Oid except);
+								 TupleDesc desc, Oid except);
 
 /* Empties the rollups, as the target has been. */
 extern void rollup_set_truncate(RollupSet *set);
@@ -60,7 +59,7 @@ typedef struct RollupScope
 	int			guc_level;
 } RollupScope;
 
-extern void rollup_scope_enter(RollupScope *scope, const Rollup *rollup);
+extern void rollup_scope_enter(RollupScope *scope, const Rollup *rollup, const RollupQuery *query);
 extern void rollup_scope_leave(const RollupScope *scope);
 
 #endif							/* CLICKSTREAM_ROLLUP_SET_H */

@@ -9,12 +9,6 @@
  * that lands in a leaf, on the leaf for a row put straight into it.  So the target and everything
  * below it have the same triggers, and no row is seen twice.  TRUNCATE fires for each table that it
  * empties, before any is empty.  There are no transition tables then, so a leaf's trigger reads the leaf first.
- *
- * Statement triggers of one query all run after all its changes were made, and not always in the
- * order of the changes (INSERT … ON CONFLICT DO UPDATE, data-modifying WITH).  A group that is
- * computed again from the raw rows has the query's new rows already; adding them once more would
- * count them twice.  So once something was computed again, new rows of the same client's statement are
- * not added: their groups are computed again as well.
  */
 #include "postgres.h"
 
@@ -44,20 +38,15 @@
 PG_FUNCTION_INFO_V1(clickstream_rollup_trigger);
 PG_FUNCTION_INFO_V1(clickstream_rollup_guard);
 
-/* a point in the course of a transaction, and the table it concerns */
-typedef struct Moment
+/*
+ * Backend-local, and only valid within the transaction named in it: the TRUNCATE of a whole target
+ * under way.
+ */
+static struct
 {
 	Oid			target;
 	TransactionId transaction;
-	TimestampTz statement;
-} Moment;
-
-/*
- * Backend-local, and only valid within the transaction named in them: the client's statement in
- * which groups of a target were last computed again; the TRUNCATE of a whole target under way.
- */
-static Moment recomputed;
-static Moment truncating;
+}			truncating;
 
 /* ---------------------------------------------------------------- rows in the target's shape */
 
@@ -122,37 +111,9 @@ rows_of_table(Relation relation)
 /* ---------------------------------------------------------------- what a statement did */
 
 static bool
-is_now(const Moment *moment, Oid target)
+is_truncating(Oid target)
 {
-	return moment->target == target && TransactionIdIsValid(moment->transaction) &&
-		moment->transaction == GetTopTransactionIdIfAny() &&
-		moment->statement == GetCurrentStatementStartTimestamp();
-}
-
-static Moment
-now_at(Oid target)
-{
-	return (Moment) {target, GetTopTransactionId(), GetCurrentStatementStartTimestamp()};
-}
-
-static void
-after_insert(RollupSet *set, Relation target, Tuplestorestate *rows)
-{
-	if (is_now(&recomputed, RelationGetRelid(target)))
-		rollup_set_recompute(set, NULL, rows, RelationGetDescr(target), true, InvalidOid);
-	else
-		rollup_set_apply_insert(set, rows, RelationGetDescr(target));
-}
-
-static void
-after_update_or_delete(RollupSet *set, Relation target, Tuplestorestate *old, Tuplestorestate *fresh)
-{
-	bool		again = is_now(&recomputed, RelationGetRelid(target));
-
-	if (tuplestore_tuple_count(old) == 0)
-		return;
-	recomputed = now_at(RelationGetRelid(target));
-	rollup_set_recompute(set, old, fresh, RelationGetDescr(target), again, InvalidOid);
+	return truncating.target == target && truncating.transaction == GetCurrentTransactionIdIfAny();
 }
 
 /* A whole target: the rollup is emptied afterwards, and its partitions have nothing to do before. */
@@ -164,17 +125,20 @@ around_truncate(RollupSet *set, TriggerData *data, Relation target)
 	if (RelationGetRelid(relation) == RelationGetRelid(target))
 	{
 		if (TRIGGER_FIRED_BEFORE(data->tg_event))
-			truncating = now_at(RelationGetRelid(target));
+		{
+			truncating.target = RelationGetRelid(target);
+			truncating.transaction = GetCurrentTransactionId();
+		}
 		else
 		{
-			truncating = (Moment) {0};
+			truncating.target = InvalidOid;
 			rollup_set_truncate(set);
 		}
 	}
 	else if (TRIGGER_FIRED_BEFORE(data->tg_event) && relation->rd_rel->relkind == RELKIND_RELATION &&
-			 !is_now(&truncating, RelationGetRelid(target)))
+			 !is_truncating(RelationGetRelid(target)))
 		rollup_set_recompute(set, rows_for_target(relation, target, rows_of_table(relation)), NULL,
-							 RelationGetDescr(target), false, RelationGetRelid(relation));
+							 RelationGetDescr(target), RelationGetRelid(relation));
 }
 
 static void
@@ -189,12 +153,12 @@ tell_rollups_of(Oid target_oid, TriggerData *data)
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 		around_truncate(set, data, target);
 	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		after_insert(set, target,
-					 rows_for_target(data->tg_relation, target, data->tg_newtable));
+		rollup_set_apply_insert(set, rows_for_target(data->tg_relation, target, data->tg_newtable),
+								RelationGetDescr(target));
 	else
-		after_update_or_delete(set, target,
-							   rows_for_target(data->tg_relation, target, data->tg_oldtable),
-							   rows_for_target(data->tg_relation, target, data->tg_newtable));
+		rollup_set_recompute(set, rows_for_target(data->tg_relation, target, data->tg_oldtable),
+							 rows_for_target(data->tg_relation, target, data->tg_newtable),
+							 RelationGetDescr(target), InvalidOid);
 	table_close(target, NoLock);
 }
 
