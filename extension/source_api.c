@@ -194,7 +194,7 @@ static void
 warn_unreachable(const Source *source, const char *reason)
 {
 	ereport(WARNING,
-			(errmsg("Kafka does not answer; source \"%s\" is recorded all the same", source->name),
+			(errmsg("Kafka could not be asked; source \"%s\" is recorded all the same", source->name),
 			 errdetail("%s.", reason),
 			 errhint("Its worker tries again by itself, and start_at counts from its first answer: "
 					 "see clickstream.stat_sources.")));
@@ -319,7 +319,7 @@ check_new_partitions(const Source *source)
 	(void) source_ask_topic(source, &earliest, &unreachable);
 	if (unreachable != NULL)
 		ereport(WARNING,
-				(errmsg("Kafka does not answer; the partitions of source \"%s\" are recorded all the same", source->name),
+				(errmsg("Kafka could not be asked; the partitions of source \"%s\" are recorded all the same", source->name),
 				 errdetail("%s.", unreachable)));
 }
 

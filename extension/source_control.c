@@ -113,7 +113,7 @@ clickstream_seek_source(PG_FUNCTION_ARGS)
 	if (unreachable != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("Kafka does not answer, so source \"%s\" stays where it is", name),
+				 errmsg("Kafka could not be asked, so source \"%s\" stays where it is", name),
 				 errdetail("%s.", unreachable),
 				 errhint("Look at server \"%s\", and try again.", source->server)));
 	source = source_lock_of_caller(name);

@@ -129,7 +129,7 @@ time_key_type(Relation target, const char *option)
 	key = RelationGetPartitionKey(target);
 	if (key->partnatts != 1 || key->partattrs[0] == 0)
 		refuse_partitioning(target, option, "is partitioned by more than one column, or by an expression");
-	type = getBaseType(key->parttypid[0]);
+	type = key->parttypid[0];
 	if (type != TIMESTAMPTZOID && type != TIMESTAMPOID && type != DATEOID)
 		refuse_partitioning(target, option,
 							psprintf("is partitioned by the column \"%s\" of type %s",

@@ -88,7 +88,7 @@ my $full = new_node('full', max_worker_processes => 2);
 $full->safe_psql('postgres', connect_sql() . 'CREATE TABLE t (a int)');
 ($status, $out, $error) = $full->psql('postgres', create('full', 'kafka', $topic));
 is($status, 0, 'a source can be made where no worker is free');
-like($error, qr/WARNING:  Kafka does not answer.*max_worker_processes/s, 'and a warning names the setting');
+like($error, qr/WARNING:  Kafka could not be asked.*max_worker_processes/s, 'and a warning names the setting');
 $full->stop;
 
 done_testing();

@@ -83,6 +83,8 @@ CREATE TABLE by_list (a int) PARTITION BY LIST (a);
 CREATE TABLE by_number (a int) PARTITION BY RANGE (a);
 CREATE TABLE by_two (a timestamptz, b int) PARTITION BY RANGE (a, b);
 CREATE TABLE by_expression (a timestamp) PARTITION BY RANGE ((a + '1 day'));
+CREATE DOMAIN moment AS timestamptz;
+CREATE TABLE by_domain (a moment) PARTITION BY RANGE (a);
 CREATE TABLE by_day (a date) PARTITION BY RANGE (a);
 CREATE TABLE plain (a int, t timestamptz);
 CREATE TABLE clicks_part PARTITION OF clicks FOR VALUES FROM ('2020-01-01') TO ('2020-01-02');
@@ -99,6 +101,7 @@ SELECT try(target => 'by_list');
 SELECT try(target => 'by_number');
 SELECT try(target => 'by_two');
 SELECT try(target => 'by_expression');
+SELECT try(target => 'by_domain');
 SELECT try(target => 'plain');
 SELECT try(target => 'plain', partition_interval => NULL, retention => '1 day');
 
