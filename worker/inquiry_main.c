@@ -24,6 +24,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "background.h"
 #include "inquiry_kinds.h"
 #include "inquiry_segment.h"
 
@@ -110,10 +111,7 @@ answer_kind(const InquiryHeader *header, const Inquiry *inquiry, StringInfo repl
 		if (strcmp(kinds[i].name, header->kind) != 0)
 			continue;
 		if (kinds[i].in_database)
-		{
-			pqsignal(SIGTERM, die);
 			BackgroundWorkerInitializeConnectionByOid(header->database, InvalidOid, 0);
-		}
 		appendStringInfoChar(reply, ' ');
 		reply->data[0] = replies[kinds[i].answer(inquiry, reply)];
 		return;
@@ -157,8 +155,7 @@ clickstream_inquiry_main(Datum main_arg)
 	Inquiry		inquiry = {0};
 	StringInfoData reply;
 
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	BackgroundWorkerUnblockSignals();
+	background_handle_signals();
 	CurrentResourceOwner = ResourceOwnerCreate(NULL, "clickstream inquiry");
 	CurrentMemoryContext = AllocSetContextCreate(TopMemoryContext, "clickstream inquiry",
 												 ALLOCSET_DEFAULT_SIZES);
@@ -185,6 +182,8 @@ clickstream_inquiry_main(Datum main_arg)
 	initStringInfo(&reply);
 	answer_or_error(&header, &inquiry, &reply);
 	appendStringInfoChar(&reply, '\0');
+	if (ShutdownRequestPending)
+		return;					/* nobody waits any more */
 	(void) shm_mq_send(answer_queue, reply.len, reply.data, false, true);
 	dsm_detach(segment);
 }
