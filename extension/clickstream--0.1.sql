@@ -177,6 +177,13 @@ CREATE EVENT TRIGGER clickstream_guard_drop ON sql_drop
     EXECUTE FUNCTION clickstream._guard_drop();
 COMMENT ON EVENT TRIGGER clickstream_guard_drop IS 'keeps the table and the server that a source depends on';
 
+CREATE FUNCTION _follow_rename() RETURNS event_trigger LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_follow_rename';
+COMMENT ON FUNCTION _follow_rename IS 'sources and sinks go on with a server that got another name';
+CREATE EVENT TRIGGER clickstream_follow_rename ON ddl_command_end
+    WHEN TAG IN ('ALTER SERVER')
+    EXECUTE FUNCTION clickstream._follow_rename();
+COMMENT ON EVENT TRIGGER clickstream_follow_rename IS 'keeps the name of the server that sources and sinks use';
+
 --
 -- Rollups: an aggregate query over a table becomes a table, exact at every commit
 --

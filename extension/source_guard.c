@@ -1,11 +1,11 @@
 /*
  * source_guard.c
- *		What becomes of a source when its table or its server is dropped.
+ *		What becomes of a source when its table or its server is dropped, or its server renamed.
  *
- * An event trigger of the extension runs after each DROP.  Without CASCADE the command is refused
+ * One event trigger of the extension runs after each ALTER SERVER, another after each DROP.  Without CASCADE the command is refused
  * while a source needs what it drops, as PostgreSQL does for its own objects; with CASCADE the
- * source is dropped too, and a NOTICE says so.  DROP EXTENSION takes the trigger along, and so is
- * not its concern.
+ * source is dropped too, and a NOTICE says so.  DROP EXTENSION takes the triggers along, and so is
+ * not their concern.
  */
 #include "postgres.h"
 
@@ -21,6 +21,7 @@
 #include "launcher.h"
 
 PG_FUNCTION_INFO_V1(clickstream_guard_drop);
+PG_FUNCTION_INFO_V1(clickstream_follow_rename);
 
 /* a table or server that is gone */
 typedef struct Dropped
@@ -109,19 +110,25 @@ drop_or_refuse(const Source *source, const Dropped *dropped, bool cascade)
 	launcher_wake_at_commit();
 }
 
+static EventTriggerData *
+event_of(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("it is for the event trigger of the extension alone")));
+	return (EventTriggerData *) fcinfo->context;
+}
+
 Datum
 clickstream_guard_drop(PG_FUNCTION_ARGS)
 {
-	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
+	EventTriggerData *event = event_of(fcinfo);
 	List	   *dropped,
 			   *sources;
 	ListCell   *one,
 			   *other;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("it is for the event trigger of the extension alone")));
 	SPI_connect();
 	dropped = dropped_objects();
 	sources = dropped == NIL ? NIL : catalog_sources();
@@ -136,5 +143,54 @@ clickstream_guard_drop(PG_FUNCTION_ARGS)
 		}
 	}
 	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+/* locked as for any change, so that none is lost */
+static void
+rename_server_of_source(int32 id, const char *old, char *new)
+{
+	Source	   *source;
+
+	catalog_lock(CATALOG_SOURCE, id, ExclusiveLock);
+	source = catalog_source_by_id(id);
+	if (source == NULL || strcmp(source->server, old) != 0)
+		return;
+	source->server = new;
+	catalog_source_update(source);
+}
+
+static void
+rename_server_of_sink(int32 id, const char *old, char *new)
+{
+	Sink	   *sink;
+
+	catalog_lock(CATALOG_SINK, id, ExclusiveLock);
+	sink = catalog_sink_by_id(id);
+	if (sink == NULL || strcmp(sink->server, old) != 0)
+		return;
+	sink->server = new;
+	catalog_sink_update(sink);
+}
+
+Datum
+clickstream_follow_rename(PG_FUNCTION_ARGS)
+{
+	Node	   *command = event_of(fcinfo)->parsetree;
+	const char *old;
+	char	   *new;
+	ListCell   *cell;
+
+	if (!IsA(command, RenameStmt))
+		PG_RETURN_NULL();
+	old = strVal(((RenameStmt *) command)->object);
+	new = ((RenameStmt *) command)->newname;
+	foreach(cell, catalog_sources())
+		if (strcmp(((Source *) lfirst(cell))->server, old) == 0)
+			rename_server_of_source(((Source *) lfirst(cell))->id, old, new);
+	foreach(cell, catalog_sinks())
+		if (strcmp(((Sink *) lfirst(cell))->server, old) == 0)
+			rename_server_of_sink(((Sink *) lfirst(cell))->id, old, new);
+	launcher_wake_at_commit();
 	PG_RETURN_NULL();
 }
