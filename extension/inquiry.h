@@ -22,11 +22,16 @@ typedef enum InquiryResult
 } InquiryResult;
 
 /*
- * kind 'topic': {"topic": "clicks", "start_at": "earliest"} -> {"partitions": [{"partition": 0, "start": 0, "end": 17}, …]}
- * kind 'preview': {"topic": …, "offsets": …, "count": …} -> an array of messages
- * kind 'elasticsearch': {} -> {"version": "8.19.0"}
- * options: as connection_options gives them.  timeout_ms bounds it all.
+ * The kinds, each described in the file of its own in worker/:
+ *   'topic'          {"topic", "start"} -> the topic's partitions, where each begins, ends and starts
+ *   'elasticsearch'  {} -> {"version"}
+ *   'preview'        {"source", "count"} -> what would become of the source's next records
+ *   'replay'         {"source"} -> how many dead letters became rows
+ *
+ * options: as connection_options gives them, or NIL.  timeout_ms bounds it all; -1 does not.
+ * An error that the worker meets in PostgreSQL is raised here.
  */
-extern InquiryResult inquiry_ask(const char *kind, Jsonb *request, List *options, int timeout_ms, char **answer);
+extern InquiryResult inquiry_ask(const char *kind, Jsonb *request, List *options, int timeout_ms,
+								 char **answer);
 
 #endif							/* CLICKSTREAM_INQUIRY_H */

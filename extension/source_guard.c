@@ -2,9 +2,9 @@
  * source_guard.c
  *		What becomes of a source when its table or its server is dropped, or its server renamed.
  *
- * One event trigger of the extension runs after each ALTER SERVER, another after each DROP.  Without CASCADE the command is refused
- * while a source needs what it drops, as PostgreSQL does for its own objects; with CASCADE the
- * source is dropped too, and a NOTICE says so.  DROP EXTENSION takes the triggers along, and so is
+ * One event trigger of the extension runs after each ALTER SERVER, another after each DROP.  Without
+ * CASCADE the command is refused while a source needs what it drops, as PostgreSQL does for its own
+ * objects; with CASCADE the source is dropped too, and a NOTICE says so.  DROP EXTENSION takes the triggers along, and so is
  * not their concern.
  */
 #include "postgres.h"

@@ -120,10 +120,12 @@ sleep_for(WorkerSlot *pending, long ms)
 {
 	if (pending != NULL)
 	{
-		(void) ConditionVariableTimedSleep(&pending->changed, ms, compat_wait_event("ClickstreamWaitForSource"));
+		(void) ConditionVariableTimedSleep(&pending->changed, ms,
+										   compat_wait_event("ClickstreamWaitForSource"));
 		return;
 	}
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, compat_wait_event("ClickstreamWaitForSource"));
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+					 compat_wait_event("ClickstreamWaitForSource"));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

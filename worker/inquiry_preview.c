@@ -50,7 +50,8 @@ make_batch(Preview *preview)
 
 /* a record is written as the worker would, with its savepoint; one that needs a partition stays pending */
 static void
-try_record(Preview *preview, Relation target, DecodePlan *plan, const WriterRules *rules, RollupSet *rollups, int i)
+try_record(Preview *preview, Relation target, DecodePlan *plan, const WriterRules *rules,
+		   RollupSet *rollups, int i)
 {
 	Batch		one = {.n = 1, .messages = &preview->batch.messages[i], .memory = preview->memory};
 	uint8		outcome = RECORD_PENDING;
