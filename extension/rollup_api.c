@@ -14,7 +14,6 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
@@ -35,6 +34,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "rollup_api.h"
+#include "rollup_depend.h"
 #include "rollup_query.h"
 #include "rollup_set.h"
 #include "rollup_trigger.h"
@@ -214,18 +214,6 @@ make_definition(const RangeVar *name, Oid schema, RawStmt *query, const char *te
 	return address.objectId;
 }
 
-/* DROP of what the query reads says that the rollup is in the way; CASCADE takes it along. */
-static void
-record_dependency(Oid rollup, Oid definition)
-{
-	ObjectAddress table;
-	ObjectAddress view;
-
-	ObjectAddressSet(table, RelationRelationId, rollup);
-	ObjectAddressSet(view, RelationRelationId, definition);
-	recordDependencyOn(&table, &view, DEPENDENCY_NORMAL);
-}
-
 /* ---------------------------------------------------------------- create_rollup */
 
 static bool
@@ -281,7 +269,7 @@ record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, I
 	row.retention = retention;
 	row.complete = complete;
 	(void) catalog_rollup_insert(&row);
-	record_dependency(rollup, definition);
+	rollup_depend(rollup, definition);
 	CommandCounterIncrement();
 }
 
@@ -371,7 +359,8 @@ clickstream_drop_rollup(PG_FUNCTION_ARGS)
 	LockRelationOid(rollup->rollup, AccessExclusiveLock);
 	rollup_forget(rollup);
 	run_ddl(psprintf("DROP TABLE %s", qualified_name(rollup->rollup)));
-	run_ddl(psprintf("DROP VIEW %s", qualified_name(rollup->definition)));
+	if (get_rel_name(rollup->definition) != NULL)
+		run_ddl(psprintf("DROP VIEW %s", qualified_name(rollup->definition)));
 	PG_RETURN_VOID();
 }
 

@@ -37,6 +37,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "rollup_delta.h"
+#include "rollup_depend.h"
 #include "rollup_merge.h"
 #include "rollup_query.h"
 #include "rollup_recompute.h"
@@ -191,6 +192,18 @@ make_plan(Rollup *rollup)
 	return plan;
 }
 
+static void
+require_definition(const Rollup *rollup)
+{
+	const char *name = get_rel_name(rollup->rollup);
+
+	if (get_rel_name(rollup->definition) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the definition of rollup \"%s\" is gone", name),
+				 errhint("Run SELECT clickstream.drop_rollup('%s'), and make it again.", name)));
+}
+
 /* The locks come first: what is read then stays as it is until the transaction's end. */
 static void
 load(RollupSet *set)
@@ -204,8 +217,11 @@ load(RollupSet *set)
 
 		LockRelationOid(rollup->rollup, RowExclusiveLock);
 		LockRelationOid(rollup->definition, AccessShareLock);
-		if (get_rel_name(rollup->rollup) != NULL && get_rel_name(rollup->definition) != NULL)
-			set->plans = lappend(set->plans, make_plan(rollup));
+		if (get_rel_name(rollup->rollup) == NULL)
+			continue;			/* it is being dropped */
+		require_definition(rollup);
+		rollup_depend(rollup->rollup, rollup->definition);
+		set->plans = lappend(set->plans, make_plan(rollup));
 	}
 	MemoryContextSwitchTo(caller);
 }
@@ -388,7 +404,7 @@ states_of_rows(RollupSet *set, RollupPlan *plan, Tuplestorestate *rows, TupleDes
 	{
 		MemoryContext caller = MemoryContextSwitchTo(set->loaded);
 
-		plan->delta = rollup_states_plan(plan->query, desc, tuplestore_tuple_count(rows));
+		plan->delta = rollup_states_plan(plan->merge, desc, tuplestore_tuple_count(rows));
 		MemoryContextSwitchTo(caller);
 	}
 	return rollup_states_of(plan->delta, rows, desc);

@@ -958,11 +958,17 @@ rollup_query_parse(const char *sql, bool (*prefer) (Oid relation), RawStmt **raw
 RollupQuery *
 rollup_query_of_definition(Oid definition, Oid target)
 {
-	Relation	view = relation_open(definition, AccessShareLock);
-	Query	   *query = copyObject(get_view_query(view));
+	Relation	view = try_relation_open(definition, AccessShareLock);
+	Query	   *query;
 	List	   *nullable = NIL;
 	ListCell   *cell;
 
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the definition of a rollup over \"%s\" is gone", get_rel_name(target)),
+				 errhint("Drop the rollup with clickstream.drop_rollup, and make it again.")));
+	query = copyObject(get_view_query(view));
 	relation_close(view, NoLock);
 	foreach(cell, tables_in_from(query, (Node *) query->jointree, false, &nullable))
 	{

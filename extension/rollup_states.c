@@ -94,8 +94,33 @@ stop_at_states(PlannedStmt *plan)
 	}
 }
 
+/* The owner can alter the table, or replace the definition: states must never be read as another type. */
+static void
+require_types(const PlannedStmt *plan, const RollupMerge *merge)
+{
+	List	   *entries = plan->planTree->targetlist;
+	ListCell   *cell;
+
+	foreach(cell, entries)
+	{
+		int			n = foreach_current_index(cell);
+
+		if (n < merge->states_desc->natts &&
+			exprType((Node *) lfirst_node(TargetEntry, cell)->expr) ==
+			TupleDescAttr(merge->states_desc, n)->atttypid)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the columns of \"%s\" do not fit its definition", get_rel_name(merge->rollup)),
+				 errhint("Drop the rollup with clickstream.drop_rollup, and make it again.")));
+	}
+	if (list_length(entries) != merge->states_desc->natts)
+		elog(ERROR, "a rollup's query gives %d states instead of %d", list_length(entries),
+			 merge->states_desc->natts);
+}
+
 static PlannedStmt *
-plan_states(Query *query)
+plan_states(Query *query, const RollupMerge *merge)
 {
 	List	   *rewritten;
 	PlannedStmt *plan;
@@ -108,16 +133,17 @@ plan_states(Query *query)
 	plan = pg_plan_query(linitial_node(Query, rewritten), "a rollup's query", 0, NULL);
 	PopActiveSnapshot();
 	stop_at_states(plan);
+	require_types(plan, merge);
 	return plan;
 }
 
 PlannedStmt *
-rollup_states_plan(const RollupQuery *rollup, TupleDesc desc, double n_rows)
+rollup_states_plan(const RollupMerge *merge, TupleDesc desc, double n_rows)
 {
-	Query	   *query = rollup_query_of_states(rollup);
+	Query	   *query = rollup_query_of_states(merge->query);
 
-	make_named_tuplestore(rt_fetch(rollup->target_index, query->rtable), NEW_ROWS, desc, n_rows);
-	return plan_states(query);
+	make_named_tuplestore(rt_fetch(merge->query->target_index, query->rtable), NEW_ROWS, desc, n_rows);
+	return plan_states(query, merge);
 }
 
 /* ---------------------------------------------------------------- conditions on the target itself */
@@ -425,7 +451,7 @@ rollup_states_of_target(RollupMerge *merge, const RollupRows *which)
 		add_range(query, merge->query, which->range);
 		bound_by_range(query, merge->query, which->range);
 	}
-	plan = plan_states(query);
+	plan = plan_states(query, merge);
 
 	CommandCounterIncrement();
 	PushActiveSnapshot(which->touched != NULL ? GetTransactionSnapshot() : GetLatestSnapshot());

@@ -24,7 +24,7 @@ typedef struct RollupRows
 } RollupRows;
 
 /* the plan over a named tuplestore that has the target's row type; may be kept and run again */
-extern PlannedStmt *rollup_states_plan(const RollupQuery *query, TupleDesc desc, double n_rows);
+extern PlannedStmt *rollup_states_plan(const RollupMerge *merge, TupleDesc desc, double n_rows);
 
 /* both give tuples of merge->states_desc, in a tuplestore in the current memory context */
 extern Tuplestorestate *rollup_states_of(PlannedStmt *plan, Tuplestorestate *rows, TupleDesc desc);
