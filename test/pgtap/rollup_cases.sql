@@ -1,0 +1,116 @@
+-- Cases that users of other tools reported: groups of nothing, the change of clocks, who writes under which settings.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS hll;
+CREATE EXTENSION IF NOT EXISTS tdigest;
+BEGIN;
+SELECT plan(31);
+SET timezone = 'UTC';
+CREATE TABLE clicks (occurred_at timestamptz NOT NULL, user_id text, page text, event text, amount numeric, payload jsonb) PARTITION BY RANGE (occurred_at);
+CREATE TABLE clicks_all PARTITION OF clicks DEFAULT;
+
+CREATE FUNCTION e(fields jsonb DEFAULT '{}') RETURNS void LANGUAGE sql AS $$
+    INSERT INTO clicks SELECT r.* FROM jsonb_populate_record(NULL::clicks,
+        '{"occurred_at": "2025-06-04T12:00:00Z", "user_id": "u1", "page": "/a", "event": "click"}' || fields) r $$;
+
+-- Groups of nothing: sums over no value are NULL, the last row's removal is no error, a NULL sketch swallows nothing.
+SELECT clickstream.create_rollup('r1', 'SELECT count(*) n, sum(amount) s FROM clicks');
+SELECT clickstream.create_rollup('r2', $$SELECT page, count(*) n, count(amount) c, sum(amount) s, avg(amount) a, bool_and(amount > 0) b,
+    hll_add_agg(hll_hash_text(user_id)) FILTER (WHERE event = 'buy') h FROM clicks GROUP BY page$$);
+SELECT results_eq('SELECT n, s FROM r1', $$VALUES (0::bigint, NULL::numeric)$$, 'one row over the empty table');
+SELECT e();
+SELECT results_eq('SELECT page, n, c, s, a, b, h::text FROM r2',
+    $$VALUES ('/a', 1::bigint, 0::bigint, NULL::numeric, NULL::numeric, NULL::boolean, NULL::text)$$, 'no value, no sum');
+SELECT e('{"amount": 5}');
+SELECT results_eq('SELECT n, c, s, round(a, 2), b FROM r2', $$VALUES (2::bigint, 1::bigint, 5::numeric, 5.00, true)$$, 'one value');
+SELECT e('{"event": "buy"}');
+SELECT is((SELECT (# h)::int FROM r2), 1, 'a sketch begins after rows without one');
+SELECT e();
+SELECT is((SELECT (# h)::int FROM r2), 1, 'and stays');
+SELECT e('{"page": ""}');
+SELECT e('{"page": null}');
+SELECT set_eq('SELECT page, n FROM r2', $$VALUES ('/a', 4::bigint), ('', 1), (NULL, 1)$$, 'empty and NULL are two groups');
+SELECT lives_ok('DELETE FROM clicks', 'deleting all is no error');
+SELECT is_empty('SELECT * FROM r2', 'no group is left');
+SELECT results_eq('SELECT n, s FROM r1', $$VALUES (0::bigint, NULL::numeric)$$, 'the one row is left');
+
+-- Days and hours across the change of clocks, half of the rows written under another time zone.
+SELECT clickstream.create_rollup('a', $$SELECT date_trunc('day', occurred_at, 'Europe/Berlin') AS k, count(*) n FROM clicks GROUP BY 1$$);
+SELECT clickstream.create_rollup('b', $$SELECT date_trunc('hour', occurred_at, 'Europe/Berlin') AS k, count(*) n FROM clicks GROUP BY 1$$);
+SELECT clickstream.create_rollup('c', $$SELECT date_trunc('hour', occurred_at AT TIME ZONE 'Europe/Berlin') AS k, count(*) n FROM clicks GROUP BY 1$$);
+SET timezone = 'Europe/Berlin';
+SELECT clickstream.create_rollup('d', $$SELECT date_trunc('day', occurred_at) AS k, count(*) n FROM clicks GROUP BY 1$$);
+SET timezone = 'Asia/Tokyo';
+INSERT INTO clicks (occurred_at) VALUES ('2025-10-25T22:30Z'), ('2025-10-26T00:30Z');
+SET timezone = 'UTC';
+INSERT INTO clicks (occurred_at) VALUES ('2025-10-26T01:30Z'), ('2025-10-26T22:59:59Z'), ('2025-10-26T23:00Z');
+PREPARE days AS VALUES ('2025-10-25T22:00Z'::timestamptz, 4::bigint), ('2025-10-26T23:00Z', 1);
+SELECT set_eq('SELECT k, n FROM a', 'days', 'days of a zone');
+SELECT set_eq('SELECT k, n FROM d', 'days', 'days of the zone in which the rollup was made');
+SELECT set_has('SELECT k, n FROM b', $$VALUES ('2025-10-26T00:00Z'::timestamptz, 1::bigint), ('2025-10-26T01:00Z', 1)$$, 'the repeated hour is two');
+SELECT set_has('SELECT k, n FROM c', $$VALUES ('2025-10-26 02:00'::timestamp, 2::bigint)$$, 'by the clock on the wall it is one');
+SET timezone = 'America/New_York';
+SELECT is_empty(format('SELECT * FROM clickstream.check_rollup(%L)', r), r || ' is right under any time zone') FROM unnest('{a,b,c,d}'::text[]) r;
+DELETE FROM clicks WHERE occurred_at = '2025-10-26T00:30Z';
+SELECT is_empty(format('SELECT * FROM clickstream.check_rollup(%L)', r), r || ' is right after a deletion') FROM unnest('{a,b,c,d}'::text[]) r;
+SET timezone = 'UTC';
+DELETE FROM clicks;
+
+-- A user's own aggregate with a combine function, a state of its own and a final function.
+CREATE FUNCTION span_step(state numeric[], value numeric) RETURNS numeric[] LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN value IS NULL THEN state ELSE ARRAY[least(state[1], value), greatest(state[2], value)] END $$;
+CREATE FUNCTION span_both(a numeric[], b numeric[]) RETURNS numeric[] LANGUAGE sql IMMUTABLE AS
+$$ SELECT ARRAY[least(a[1], b[1]), greatest(a[2], b[2])] $$;
+CREATE FUNCTION span_end(state numeric[]) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$ SELECT state[2] - state[1] $$;
+CREATE AGGREGATE span(numeric) (SFUNC = span_step, STYPE = numeric[], COMBINEFUNC = span_both, FINALFUNC = span_end);
+SELECT clickstream.create_rollup('spans', 'SELECT page, span(amount) AS span FROM clicks GROUP BY page');
+SELECT e(format('{"amount": %s}', n)::jsonb) FROM unnest('{3,8,1,5}'::int[]) n;
+SELECT results_eq('SELECT page, span FROM spans', $$VALUES ('/a', 7::numeric)$$, 'a user''s own aggregate');
+
+-- Wide states are stored compressed or out of line, and read back whole.
+SELECT clickstream.create_rollup('wide', $$SELECT page, hll_add_agg(hll_hash_integer(amount::int)) AS h, tdigest_percentile(amount::float8, 500, 0.5) AS median FROM clicks GROUP BY page$$);
+INSERT INTO clicks SELECT '2025-06-04', 'u', '/wide', 'click', n FROM generate_series(1, 20000) n;
+INSERT INTO clicks SELECT '2025-06-04', 'u', '/wide', 'click', n FROM generate_series(20001, 40000) n;
+INSERT INTO clicks SELECT '2025-06-04', 'u', '/wide', 'click', n FROM generate_series(30000, 40000) n;
+SELECT ok((SELECT pg_column_size(_median) > 1000 FROM wide WHERE page = '/wide'), 'a digest of some size');
+SELECT ok((SELECT abs(median - 25000) < 250 FROM wide WHERE page = '/wide'), 'its median is about right');
+SELECT is_empty($$SELECT * FROM clickstream.check_rollup('wide')$$, 'the sketch is the same as in one run');
+DELETE FROM clicks;
+
+-- Names are bound when the rollup is made, whatever search_path says later and whoever writes.
+CREATE SCHEMA hidden;
+CREATE FUNCTION hidden.shape(text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN 'hidden ' || $1; END $$;
+CREATE FUNCTION hidden.through(text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN shape($1); END $$;
+SET search_path = hidden, public;
+SELECT clickstream.create_rollup('public.named', 'SELECT through(page) AS k, count(*) AS n, count(*) || shape(''x'') AS l FROM clicks GROUP BY 1');
+CREATE FUNCTION public.shape(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'public ' || $1 $$;
+SET search_path = public;
+CREATE ROLE rollup_writer;
+GRANT INSERT, DELETE, SELECT ON clicks TO rollup_writer;
+GRANT SELECT ON named TO rollup_writer;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO rollup_writer;
+SET ROLE rollup_writer;
+INSERT INTO public.clicks VALUES ('2025-06-04', 'u', '/a', 'click');
+INSERT INTO public.clicks VALUES ('2025-06-04', 'u', '/a', 'click');
+SELECT results_eq('SELECT k, n, l FROM named', $$VALUES ('hidden /a', 2::bigint, '2hidden x')$$, 'another role writes, the owner''s functions are called');
+SELECT throws_ok($$DELETE FROM named$$, '42501', NULL, 'and may not write the rollup');
+RESET ROLE;
+SELECT is_empty($$SELECT * FROM clickstream.check_rollup('named')$$, 'check_rollup calls the same');
+DELETE FROM clicks;
+
+-- The owner is a role without LOGIN.
+CREATE ROLE own NOLOGIN;
+GRANT CREATE, USAGE ON SCHEMA public TO own;
+SET ROLE own;
+CREATE TABLE owned (page text);
+SELECT clickstream.create_rollup('owned_pages', 'SELECT page, count(*) AS n FROM owned GROUP BY page');
+GRANT INSERT ON owned TO rollup_writer;
+RESET ROLE;
+SELECT is((SELECT tableowner::text FROM pg_tables WHERE tablename = 'owned_pages'), 'own', 'the table is the caller''s');
+SET ROLE rollup_writer;
+INSERT INTO owned VALUES ('/a');
+SELECT throws_ok('SELECT * FROM owned_pages', '42501', NULL, 'who may write the table need not be able to read the rollup');
+RESET ROLE;
+SELECT results_eq('SELECT page, n FROM owned_pages', $$VALUES ('/a', 1::bigint)$$, 'and counts');
+
+SELECT * FROM finish();
+ROLLBACK;
