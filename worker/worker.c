@@ -128,18 +128,18 @@ role_exists(Oid role)
 void
 worker_begin(WorkerSlot *slot)
 {
+	/* there is nothing under way: no better moment to end, and no FATAL line for it */
+	if (ShutdownRequestPending)
+		proc_exit(0);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (!role_exists(slot->owner))
-	{
-		worker_set_state(slot, WORKER_STOPPED, "its owner has been dropped");
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the owner of %s \"%s\" has been dropped",
 						slot->kind == WORKER_SOURCE ? "source" : "sink", slot->name),
 				 errdetail("The role with OID %u does not exist.", slot->owner),
 				 errhint("Drop it and create it again as a role that owns the table.")));
-	}
 	SetUserIdAndSecContext(slot->owner, SECURITY_LOCAL_USERID_CHANGE);
 	settings_level = NewGUCNestLevel();
 	PushActiveSnapshot(GetTransactionSnapshot());

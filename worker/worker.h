@@ -19,9 +19,9 @@
 extern WorkerSlot *worker_attach(Datum main_arg);
 
 /*
- * A transaction as the owner, with snapshot pushed; worker_commit ends it and reports idle.  A
- * caught error needs worker_rollback before anything else.  Settings made inside end with it.  Throws,
- * with state STOPPED, when the owner has been dropped.
+ * A transaction as the owner, with snapshot pushed; worker_commit ends it and reports idle.  A caught
+ * error needs worker_rollback before anything else.  Settings made inside end with it.  worker_begin
+ * ends the process instead when that was asked for, and throws when the owner has been dropped.
  */
 extern void worker_begin(WorkerSlot *slot);
 extern void worker_commit(void);
