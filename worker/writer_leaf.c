@@ -92,16 +92,34 @@ prepare_not_null(Leaf *leaf)
 			leaf->not_null[leaf->n_not_null++] = i;
 }
 
+/* the slot in which AFTER triggers see a row is made here, for it outlives savepoints */
 static void
 note_triggers(LeafSet *set, Leaf *leaf)
 {
 	TriggerDesc *triggers = leaf->relation->ri_TrigDesc;
+	ResourceOwner owner;
 
 	if (triggers == NULL)
 		return;
 	leaf->row_by_row = triggers->trig_insert_before_row;
-	if (triggers->trig_insert_after_row)
-		set->has_after_triggers = true;
+	if (!triggers->trig_insert_after_row)
+		return;
+	owner = as_transaction();
+	(void) ExecGetTriggerOldSlot(set->estate, leaf->relation);
+	CurrentResourceOwner = owner;
+}
+
+/* a trigger that failed left its row there, and the end of the savepoint has taken the row's page away */
+static void
+empty_trigger_slot(Leaf *leaf)
+{
+	TupleTableSlot *slot = leaf->relation->ri_TrigOldSlot;	/* it serves for inserted rows, too */
+
+	if (slot == NULL)
+		return;
+	if (TTS_IS_BUFFERTUPLE(slot))
+		((BufferHeapTupleTableSlot *) slot)->buffer = InvalidBuffer;
+	ExecClearTuple(slot);
 }
 
 static Leaf *
@@ -481,6 +499,8 @@ leaf_set_settle(LeafSet *set, bool failed)
 		if (leaf->bulk != NULL && !failed)
 			FreeBulkInsertState(leaf->bulk);
 		leaf->bulk = NULL;
+		if (failed)
+			empty_trigger_slot(leaf);
 	}
 	set->collected = 0;
 }

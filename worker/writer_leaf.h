@@ -67,7 +67,6 @@ typedef struct LeafSet
 	int64		last_from,		/* the range of the last one, as Datum of the key's type */
 				last_to;
 	int			collected;		/* rows in all leaves */
-	bool		has_after_triggers;
 	int			at_record;		/* which record is being worked on; -1 several */
 } LeafSet;
 
