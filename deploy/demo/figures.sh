@@ -3,6 +3,7 @@
 # shellcheck shell=bash
 
 declare -A figure=()    # the newest value of each, by name
+moved_at=0              # when one of them last changed, by SECONDS
 declare -a top_pages=() # page, clicks and visitors, tab-separated
 declare -A simulated=([sent]=0 [malformed]=0 [tombstones]=0)
 
@@ -47,8 +48,7 @@ FROM page_views_1m WHERE minute > now() - interval '5 minutes' GROUP BY page ORD
 
 # PostgreSQL may be away for a moment (somebody kills it to see what happens): then the last figures stay.
 read_figures() {
-    local name value rest
-    local pages=()
+    local name value rest pages=() before_reading=${figure[*]}
     while IFS=$'\t' read -r name value rest; do
         if [ "$name" = page ]; then
             pages+=("$value"$'\t'"$rest")
@@ -58,9 +58,11 @@ read_figures() {
     done < <(sql -c "$figures_query" 2>>"$log")
     [ ${#pages[@]} = 0 ] || top_pages=("${pages[@]}")
     figure[sent]=$(sent_so_far)
-    figure[clicks]=$(documents clicks)
-    figure[page-views]=$(documents page-views)
+    figure[clicks]=$(documents 'clicks*')
+    figure[page-views]=$(documents 'page-views*')
+    [ "${figure[*]}" = "$before_reading" ] || moved_at=$SECONDS
 }
 
-# documents INDEX: 0 as long as there is no such index
+# documents INDEX: 0 as long as there is no such index. The alias "clicks" appears when the index behind it has its
+# first copy of the table; "clicks*" counts while that goes on.
 documents() { curl -s --max-time 5 "$ES_URL/$1/_count" 2>/dev/null | jq -r '.count // 0' 2>/dev/null || echo 0; }
