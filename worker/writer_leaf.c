@@ -92,7 +92,7 @@ prepare_not_null(Leaf *leaf)
 			leaf->not_null[leaf->n_not_null++] = i;
 }
 
-/* the slot in which AFTER triggers see a row is made here, for it outlives savepoints */
+/* what AFTER triggers open, and the slot in which they see a row, is made here, for it outlives savepoints */
 static void
 note_triggers(LeafSet *set, Leaf *leaf)
 {
@@ -105,7 +105,8 @@ note_triggers(LeafSet *set, Leaf *leaf)
 	if (!triggers->trig_insert_after_row)
 		return;
 	owner = as_transaction();
-	(void) ExecGetTriggerOldSlot(set->estate, leaf->relation);
+	leaf->for_triggers = ExecGetTriggerResultRel(set->estate, RelationGetRelid(leaf->relation->ri_RelationDesc), NULL);
+	(void) ExecGetTriggerOldSlot(set->estate, leaf->for_triggers);
 	CurrentResourceOwner = owner;
 }
 
@@ -113,10 +114,11 @@ note_triggers(LeafSet *set, Leaf *leaf)
 static void
 empty_trigger_slot(Leaf *leaf)
 {
-	TupleTableSlot *slot = leaf->relation->ri_TrigOldSlot;	/* it serves for inserted rows, too */
+	TupleTableSlot *slot;
 
-	if (slot == NULL)
+	if (leaf->for_triggers == NULL)
 		return;
+	slot = leaf->for_triggers->ri_TrigOldSlot;	/* it serves for inserted rows, too */
 	if (TTS_IS_BUFFERTUPLE(slot))
 		((BufferHeapTupleTableSlot *) slot)->buffer = InvalidBuffer;
 	ExecClearTuple(slot);
@@ -198,6 +200,16 @@ leaf_set_open(Relation target)
 	return set;
 }
 
+static void
+close_for_triggers(LeafSet *set)
+{
+	ListCell   *cell;
+
+	foreach(cell, set->estate->es_trig_target_relations)
+		table_close(((ResultRelInfo *) lfirst(cell))->ri_RelationDesc, NoLock);
+	set->estate->es_trig_target_relations = NIL;
+}
+
 void
 leaf_set_close(LeafSet *set)
 {
@@ -215,7 +227,7 @@ leaf_set_close(LeafSet *set)
 		ExecCleanupTupleRouting(set->state, set->routing);
 	else
 		ExecCloseIndices(set->root);
-	ExecCloseTrigTargetRelations(set->estate);
+	close_for_triggers(set);
 	FreeExecutorState(set->estate);
 }
 

@@ -30,6 +30,7 @@ typedef struct LeafCheck
 typedef struct Leaf
 {
 	ResultRelInfo *relation;
+	ResultRelInfo *for_triggers;	/* the same table as AFTER triggers see it; NULL without any */
 	TupleConversionMap *from_root;	/* NULL: laid out as the target is */
 	TupleConversionMap *to_root;
 	int			n_not_null;

@@ -59,6 +59,15 @@ is(faults('constraints'), join("\n", '22012|1|3999|3999', '23502|1|1501|1501', '
 is($node->safe_psql('postgres', 'SELECT count(*), count(fk) FROM constrained'), '4993|4993', 'all the others are rows');
 like($node->safe_psql('postgres', "SELECT string_agg(DISTINCT error, ' / ') FROM clickstream.dead_letters WHERE sqlstate = '23505'"), qr/duplicate key.*Key \(id\)=\(3\) already exists/, 'the reason has its detail');
 
+# --- constraints that are looked at only at the commit ---
+$topic = new_topic('deferred');
+numbered($topic, 2000, 700 => '{"id": 700, "fk": 99}', 701 => '{"id": 699}', 1999 => '{"id": 1999, "fk": 98}');
+$node->safe_psql('postgres', q{
+    CREATE TABLE deferred (id int UNIQUE DEFERRABLE INITIALLY DEFERRED, fk int REFERENCES other DEFERRABLE INITIALLY DEFERRED);
+} . source('deferred', $topic, 'deferred'));
+done('deferred');
+is(faults('deferred'), "23503|2|700|1999\n23505|1|701|701", 'a deferred constraint makes a dead letter, too');
+
 # --- triggers ---
 $topic = new_topic('triggers');
 numbered($topic, 300, 100 => '{"id": 100, "what": "refuse"}', 150 => '{"id": 150, "what": "leave out"}', 200 => '{"id": 200, "what": "change"}', 250 => '{"id": 250, "what": "late"}');
