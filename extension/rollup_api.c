@@ -84,7 +84,7 @@ rollup_by_name(text *name, LOCKMODE lock)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("rollup \"%s\" does not exist", text_to_cstring(name)),
 				 errhint("SELECT rollup FROM clickstream.rollups lists them.")));
-	if (!has_privs_of_role(GetUserId(), rollup->owner))
+	if (!compat_owns_relation(relation, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relation));
 	return rollup;
 }
@@ -388,6 +388,17 @@ rollup_range_arguments(FunctionCallInfo fcinfo, int argument, const Rollup *roll
 	return range;
 }
 
+static void
+tell_kept(const Rollup *rollup, int64 n)
+{
+	if (n > 0)
+		ereport(NOTICE,
+				(errmsg_plural("" INT64_FORMAT " group of \"%s\" has no rows any more and stays as it was",
+							   "" INT64_FORMAT " groups of \"%s\" have no rows any more and stay as they were",
+							   n, n, get_rel_name(rollup->rollup)),
+				 errhint("clickstream.check_rollup shows them as extra.")));
+}
+
 Datum
 clickstream_refresh_rollup(PG_FUNCTION_ARGS)
 {
@@ -403,7 +414,7 @@ clickstream_refresh_rollup(PG_FUNCTION_ARGS)
 	range = rollup_range_arguments(fcinfo, 1, rollup);
 	lock_out_writers(rollup->target);
 	set = rollup_set_open(rollup->target);
-	rollup_set_fill(set, rollup->rollup, &range);
+	tell_kept(rollup, rollup_set_fill(set, rollup->rollup, &range));
 	rollup_set_close(set);
 	if (!rollup->complete && !range.has_from && !range.has_to)
 	{

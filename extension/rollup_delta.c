@@ -18,7 +18,6 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "lib/ilist.h"
@@ -395,6 +394,7 @@ typedef struct Change
 	bool		again;
 	Oid			except;
 	const RollupRange *range;
+	int64	   *kept;			/* out: groups of the range that have no rows */
 } Change;
 
 static Tuplestorestate *
@@ -437,13 +437,30 @@ recompute_groups(RollupSet *set, RollupPlan *plan, const Change *change)
 	rollup_recompute(plan->merge, &touched);
 }
 
+/*
+ * Groups that have no rows any more are kept: their rows may have gone with a partition.  But if there
+ * are just as many rows as the rollup has counted, none are gone; they are in other groups now, for
+ * example because a joined table has changed.
+ */
 static void
 fill_range(RollupSet *set, RollupPlan *plan, const Change *change)
 {
+	RollupMerge *merge = plan->merge;
 	RollupRows	which = {.range = change->range};
-	Tuplestorestate *states = rollup_states_of_target(plan->merge, &which);
+	RollupTotals before = rollup_merge_totals(merge, change->range);
+	Tuplestorestate *states = rollup_states_of_target(merge, &which);
+	int64		kept;
 
-	rollup_merge_run(plan->merge, ROLLUP_REPLACE, states);
+	rollup_merge_run(merge, ROLLUP_REPLACE, states);
+	kept = before.groups == 0 ? 0 :
+		rollup_merge_totals(merge, change->range).groups - tuplestore_tuple_count(states);
+	if (kept > 0 && before.rows == rollup_merge_rows_of(merge, states))
+	{
+		rollup_merge_remove(merge, rollup_merge_groups(merge, change->range), states);
+		kept = 0;
+	}
+	if (change->kept != NULL)
+		*change->kept = kept;
 	tuplestore_end(states);
 }
 
@@ -543,12 +560,14 @@ plan_of(RollupSet *set, Oid rollup)
 	elog(ERROR, "relation %u is not a rollup of relation %u", rollup, set->target);
 }
 
-void
+int64
 rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *range)
 {
-	Change		change = {.range = range};
+	int64		kept = 0;
+	Change		change = {.range = range, .kept = &kept};
 
 	apply(set, plan_of(set, rollup), &change, fill_range);
+	return kept;
 }
 
 void

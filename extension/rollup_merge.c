@@ -38,6 +38,7 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "rollup_merge.h"
@@ -597,6 +598,95 @@ rollup_merge_truncate(RollupMerge *merge)
 	appendStringInfoString(&sql, "DELETE FROM ");
 	appendStringInfoString(&sql, rollup_merge_table(merge));
 	execute(prepare(sql.data), level);
+}
+
+static void
+append_range(StringInfo sql, const RollupMerge *merge, const RollupRange *range)
+{
+	AttrNumber	time = rollup_query_time_column(merge->query);
+
+	if (range != NULL && range->has_from)
+		appendStringInfo(sql, " AND r.%s >= $1", rollup_merge_column(merge, time));
+	if (range != NULL && range->has_to)
+		appendStringInfo(sql, " AND r.%s < $2", rollup_merge_column(merge, time));
+}
+
+static void
+execute_over_range(const char *sql, const RollupRange *range)
+{
+	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[2] = {0, 0};
+
+	if (range != NULL)
+	{
+		values[0] = TimestampTzGetDatum(range->from);
+		values[1] = TimestampTzGetDatum(range->to);
+	}
+	if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute \"%s\"", sql);
+}
+
+RollupTotals
+rollup_merge_totals(RollupMerge *merge, const RollupRange *range)
+{
+	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
+	RollupTotals totals;
+	StringInfoData sql;
+	int			level = begin_statement();
+	bool		is_null;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT count(*), coalesce(sum(r.%s), 0)::int8 FROM %s r WHERE true",
+					 rollup_merge_column(merge, rows->column), rollup_merge_table(merge));
+	append_range(&sql, merge, range);
+	execute_over_range(sql.data, range);
+	totals.groups = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+												&is_null));
+	totals.rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2,
+											  &is_null));
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+	return totals;
+}
+
+Tuplestorestate *
+rollup_merge_groups(RollupMerge *merge, const RollupRange *range)
+{
+	Tuplestorestate *groups = tuplestore_begin_heap(true, false, work_mem);
+	int			level = begin_statement();
+	StringInfoData sql;
+	ListCell   *cell;
+	uint64		row;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	foreach(cell, rollup_query_state_columns(merge->query))
+		appendStringInfo(&sql, "%sr.%s", foreach_current_index(cell) > 0 ? ", " : "",
+						 rollup_merge_column(merge, lfirst_int(cell)));
+	appendStringInfo(&sql, " FROM %s r WHERE true", rollup_merge_table(merge));
+	append_range(&sql, merge, range);
+	execute_over_range(sql.data, range);
+	for (row = 0; row < SPI_processed; row++)
+		tuplestore_puttuple(groups, SPI_tuptable->vals[row]);
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+	return groups;
+}
+
+int64
+rollup_merge_rows_of(RollupMerge *merge, Tuplestorestate *states)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(merge->states_desc, &TTSOpsMinimalTuple);
+	int			rows = list_length(rollup_query_keys(merge->query)) + merge->query->rows + 1;
+	int64		sum = 0;
+	bool		is_null;
+
+	tuplestore_rescan(states);
+	while (tuplestore_gettupleslot(states, true, false, slot))
+		sum += DatumGetInt64(slot_getattr(slot, rows, &is_null));
+	tuplestore_rescan(states);
+	ExecDropSingleTupleTableSlot(slot);
+	return sum;
 }
 
 bool *

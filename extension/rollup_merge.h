@@ -12,6 +12,7 @@
 #include "utils/tuplestore.h"
 
 #include "rollup_query.h"
+#include "rollup_set.h"
 
 /* our own statements name everything else with its schema */
 #define ROLLUP_SEARCH_PATH "pg_catalog, pg_temp"
@@ -41,6 +42,19 @@ extern void rollup_merge_free(RollupMerge *merge);
 extern void rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states);
 extern void rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestate *left);
 extern void rollup_merge_truncate(RollupMerge *merge);
+
+/* what the rollup has in a range (NULL: in all): how many groups, of how many rows; which groups */
+typedef struct RollupTotals
+{
+	int64		groups;
+	int64		rows;
+} RollupTotals;
+
+extern RollupTotals rollup_merge_totals(RollupMerge *merge, const RollupRange *range);
+extern Tuplestorestate *rollup_merge_groups(RollupMerge *merge, const RollupRange *range);
+
+/* of how many rows these states are */
+extern int64 rollup_merge_rows_of(RollupMerge *merge, Tuplestorestate *states);
 
 /* Whether the code that asks was called by rollup_merge_run or _remove: only they may write. */
 extern bool rollup_merge_is_running(void);

@@ -9,10 +9,13 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "rollup_merge.h"
@@ -83,13 +86,27 @@ set_all(Jsonb *settings, bool with_search_path)
 	}
 }
 
+/* as it is now, whatever it was when the rollup was made */
+static Oid
+owner_of(Oid relation)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relation);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 /* An error in between is undone by the end of the (sub)transaction. */
 void
 rollup_scope_enter(RollupScope *scope, const Rollup *rollup, const RollupQuery *query)
 {
 	scope->guc_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&scope->user, &scope->security);
-	SetUserIdAndSecContext(rollup->owner,
+	SetUserIdAndSecContext(owner_of(rollup->rollup),
 						   scope->security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	if (rollup->settings != NULL)
 		set_all(rollup->settings, query->needs_search_path);

@@ -39,8 +39,11 @@ extern void rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestor
 /* Empties the rollups, as the target has been. */
 extern void rollup_set_truncate(RollupSet *set);
 
-/* Fills one rollup from what the target now holds; the caller has locked out all writers. */
-extern void rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *range);
+/*
+ * Computes the groups of one rollup from what the target now holds; the caller has locked out all writers.
+ * Groups that are there and have no rows stay; returns how many.
+ */
+extern int64 rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *range);
 
 /* The row of a rollup without GROUP BY is there from the start. */
 extern void rollup_set_fill_with_nothing(RollupSet *set, Oid rollup);
