@@ -285,18 +285,40 @@ refuse_rollup_as_target(Oid target)
 }
 
 static void
+refuse_retention(const RollupQuery *query, const Interval *retention)
+{
+	if (retention == NULL)
+		return;
+	if (rollup_query_time_column(query) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a rollup without a group key that is a point in time cannot have a retention"),
+				 errhint("Group by the time as well, or leave out retention.")));
+	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(retention),
+										  IntervalPGetDatum(palloc0(sizeof(Interval))))) <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the retention of a rollup must be longer than nothing"),
+				 errhint("Write for example '1 year', or leave it out to keep groups for ever.")));
+}
+
+static void
 create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *retention)
 {
 	Oid			schema = RangeVarGetCreationNamespace(name);
 	RawStmt    *raw;
 	RollupQuery *query;
+	Rollup		wanted = {.retention = retention};
+	RollupRange kept = {.has_from = retention != NULL};
 	RollupSet  *set;
 	Oid			rollup;
 	Oid			definition;
 
+	kept.from = rollup_oldest(&wanted);
 	refuse_taken_name(name, schema);
 	query = rollup_query_parse(text, is_target_of_source, &raw);
 	refuse_rollup_as_target(query->target);
+	refuse_retention(query, retention);
 	require_target_owner(query->target);
 	lock_out_writers(query->target);
 
@@ -310,7 +332,7 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *
 
 	set = rollup_set_open(query->target);
 	if (with_data)
-		rollup_set_fill(set, rollup, NULL);
+		rollup_set_fill(set, rollup, &kept);
 	else
 		rollup_set_fill_with_nothing(set, rollup);
 	rollup_set_close(set);
@@ -385,6 +407,11 @@ rollup_range_arguments(FunctionCallInfo fcinfo, int argument, const Rollup *roll
 				 errmsg("rollup \"%s\" has no group key that is a point in time",
 						get_rel_name(rollup->rollup)),
 				 errhint("Leave out from and to.")));
+	if (rollup->retention != NULL)
+	{
+		range.from = range.has_from ? Max(range.from, rollup_oldest(rollup)) : rollup_oldest(rollup);
+		range.has_from = true;
+	}
 	return range;
 }
 
@@ -416,7 +443,7 @@ clickstream_refresh_rollup(PG_FUNCTION_ARGS)
 	set = rollup_set_open(rollup->target);
 	tell_kept(rollup, rollup_set_fill(set, rollup->rollup, &range));
 	rollup_set_close(set);
-	if (!rollup->complete && !range.has_from && !range.has_to)
+	if (!rollup->complete && PG_ARGISNULL(1) && PG_ARGISNULL(2))
 	{
 		rollup->complete = true;
 		catalog_rollup_update(rollup);

@@ -32,6 +32,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "catalog.h"
 #include "compat.h"
@@ -50,6 +51,7 @@ typedef struct RollupPlan
 	RollupQuery *query;
 	RollupMerge *merge;
 	PlannedStmt *delta;			/* made when first used */
+	TimestampTz retired_at;		/* when this process last looked for groups that are too old */
 } RollupPlan;
 
 struct RollupSet
@@ -410,6 +412,18 @@ states_of_rows(RollupSet *set, RollupPlan *plan, Tuplestorestate *rows, TupleDes
 	return rollup_states_of(plan->delta, rows, desc);
 }
 
+/* Whoever adds rows looks, at most every minute; there is nobody else whom every rollup has. */
+static void
+retire_groups(RollupPlan *plan)
+{
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+
+	if (plan->rollup->retention == NULL || now - plan->retired_at < USECS_PER_MINUTE)
+		return;
+	plan->retired_at = now;
+	rollup_merge_retire(plan->merge, rollup_oldest(plan->rollup));
+}
+
 static void
 add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
 {
@@ -418,6 +432,7 @@ add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
 	if (tuplestore_tuple_count(states) > 0)
 		rollup_merge_run(plan->merge, ROLLUP_ADD, states);
 	tuplestore_end(states);
+	retire_groups(plan);
 }
 
 static void

@@ -517,14 +517,14 @@ begin_statement(void)
 }
 
 static void
-execute(SPIPlanPtr plan, int level)
+execute(SPIPlanPtr plan, Datum *values, int level)
 {
 	int			result;
 
 	merges_running++;
 	PG_TRY();
 	{
-		result = SPI_execute_plan(plan, NULL, NULL, false, 0);
+		result = SPI_execute_plan(plan, values, NULL, false, 0);
 	}
 	PG_FINALLY();
 	{
@@ -551,7 +551,7 @@ rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *stat
 			elog(ERROR, "could not keep a rollup's plan");
 		merge->plans[kind] = plan;
 	}
-	execute(merge->plans[kind], level);
+	execute(merge->plans[kind], NULL, level);
 }
 
 void
@@ -562,7 +562,7 @@ rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestat
 
 	register_states(merge, "_states", touched);
 	register_states(merge, "_left", left);
-	execute(prepare(removal_text(merge, null_keys)), level);
+	execute(prepare(removal_text(merge, null_keys)), NULL, level);
 }
 
 Tuplestorestate *
@@ -597,7 +597,7 @@ rollup_merge_truncate(RollupMerge *merge)
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "DELETE FROM ");
 	appendStringInfoString(&sql, rollup_merge_table(merge));
-	execute(prepare(sql.data), level);
+	execute(prepare(sql.data), NULL, level);
 }
 
 static void
@@ -647,6 +647,25 @@ rollup_merge_totals(RollupMerge *merge, const RollupRange *range)
 	SPI_finish();
 	AtEOXact_GUC(true, level);
 	return totals;
+}
+
+void
+rollup_merge_retire(RollupMerge *merge, TimestampTz before)
+{
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(before)};
+	const char *table = rollup_merge_table(merge);
+	int			level = begin_statement();
+	StringInfoData sql;
+	SPIPlanPtr	plan;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "DELETE FROM %s WHERE ctid = ANY (ARRAY(SELECT ctid FROM %s WHERE %s < $1 FOR UPDATE SKIP LOCKED))",
+					 table, table, rollup_merge_column(merge, rollup_query_time_column(merge->query)));
+	plan = SPI_prepare(sql.data, 1, types);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\"", sql.data);
+	execute(plan, values, level);
 }
 
 Tuplestorestate *

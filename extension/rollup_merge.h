@@ -53,6 +53,9 @@ typedef struct RollupTotals
 extern RollupTotals rollup_merge_totals(RollupMerge *merge, const RollupRange *range);
 extern Tuplestorestate *rollup_merge_groups(RollupMerge *merge, const RollupRange *range);
 
+/* removes the groups before a time, but those that somebody works on */
+extern void rollup_merge_retire(RollupMerge *merge, TimestampTz before);
+
 /* of how many rows these states are */
 extern int64 rollup_merge_rows_of(RollupMerge *merge, Tuplestorestate *states);
 

@@ -1,6 +1,6 @@
 /*
  * rollup_scope.c
- *		Whose rights and which settings a rollup's query runs under.
+ *		Whose rights and which settings a rollup's query runs under, and how far back it goes.
  *
  * A rollup means what its query meant when it was made.  So each time it is run, by whichever
  * session or worker, the settings that change the meaning of an expression are put back to what they
@@ -10,12 +10,14 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "rollup_merge.h"
@@ -121,4 +123,14 @@ rollup_scope_leave(const RollupScope *scope)
 {
 	AtEOXact_GUC(true, scope->guc_level);
 	SetUserIdAndSecContext(scope->user, scope->security);
+}
+
+TimestampTz
+rollup_oldest(const Rollup *rollup)
+{
+	if (rollup->retention == NULL)
+		return DT_NOBEGIN;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+												   TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()),
+												   IntervalPGetDatum(rollup->retention)));
 }

@@ -48,6 +48,9 @@ extern int64 rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *rang
 /* The row of a rollup without GROUP BY is there from the start. */
 extern void rollup_set_fill_with_nothing(RollupSet *set, Oid rollup);
 
+/* groups before this time are too old to be kept; -infinity without a retention */
+extern TimestampTz rollup_oldest(const Rollup *rollup);
+
 /* Makes sure no process uses what it knew about the rollups of a target. */
 extern void rollup_set_changed(Oid target);
 

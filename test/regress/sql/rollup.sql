@@ -151,6 +151,18 @@ DELETE FROM days_ago;
 SELECT page, views, sum, avg, max FROM lost ORDER BY page;
 DROP TABLE days_ago CASCADE;
 
+-- With a retention, groups that are too old go as new rows come.
+CREATE TABLE moments (at timestamptz);
+INSERT INTO moments SELECT now() - n * interval '1 day' FROM generate_series(0, 9) n;
+SELECT clickstream.create_rollup('recent', 'SELECT at, count(*) AS n FROM moments GROUP BY at', retention => '5 days');
+SELECT count(*) FROM recent;
+INSERT INTO moments VALUES (now());
+SELECT count(*) FROM recent;
+SELECT * FROM clickstream.check_rollup('recent');
+SELECT clickstream.refresh_rollup('recent');
+SELECT count(*) FROM recent;
+DROP TABLE moments CASCADE;
+
 -- What a rollup cannot hold, the table does not get: the error names the rollup.
 SELECT clickstream.create_rollup('inverse', 'SELECT user_id, sum(1 / amount) AS s FROM events GROUP BY 1');
 INSERT INTO events VALUES ('2025-06-04 12:00:10', 'u1', '/a', 'view', 0);

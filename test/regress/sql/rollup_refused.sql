@@ -107,6 +107,8 @@ SELECT clickstream.create_rollup('nowhere.r', 'SELECT count(*) FROM clicks');
 SELECT clickstream.create_rollup('r', 'SELECT page, count(*) FROM clicks GROUP BY page');
 SELECT clickstream.create_rollup('r', 'SELECT page, count(*) FROM clicks GROUP BY page');
 SELECT clickstream.create_rollup('rr', 'SELECT page, sum(count) FROM r GROUP BY page');
+SELECT clickstream.create_rollup('rr', 'SELECT page, count(*) FROM clicks GROUP BY page', retention => '1 day');
+SELECT clickstream.create_rollup('rr', 'SELECT occurred_at, count(*) FROM clicks GROUP BY 1', retention => '-1 day');
 SELECT clickstream.drop_rollup('rr');
 SELECT clickstream.drop_rollup('pages');
 SELECT clickstream.refresh_rollup('pages');
