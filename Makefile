@@ -31,7 +31,7 @@ demo: deps
 	deploy/demo/demo
 
 check: deps
-	$(MAKE) -s all
+	$(MAKE) -s -j2 all
 	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
 	deploy/local/unprivileged test/run
 
