@@ -90,4 +90,15 @@
 #define compat_slot_is_invalidated(slot) (!XLogRecPtrIsInvalid((slot)->data.invalidated_at))
 #endif
 
+/* the map of a block range index is read without a snapshot since 17 */
+#if PG_VERSION_NUM >= 170000
+#define compat_brin_revmap(index, pages_per_range) brinRevmapInitialize(index, pages_per_range)
+#define compat_brin_tuple(revmap, block, buffer, offset) \
+	brinGetTupleForHeapBlock(revmap, block, buffer, offset, NULL, BUFFER_LOCK_SHARE)
+#else
+#define compat_brin_revmap(index, pages_per_range) brinRevmapInitialize(index, pages_per_range, NULL)
+#define compat_brin_tuple(revmap, block, buffer, offset) \
+	brinGetTupleForHeapBlock(revmap, block, buffer, offset, NULL, BUFFER_LOCK_SHARE, NULL)
+#endif
+
 #endif							/* CLICKSTREAM_COMPAT_H */

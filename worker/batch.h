@@ -34,6 +34,7 @@ typedef struct Batch
 	struct rd_kafka_message_s **messages;	/* the records, either as messages ... */
 	const Record *records;		/* ... or as they are */
 	uint8	   *outcome;		/* a RecordOutcome for each */
+	int32	   *partition;		/* of each, for who counts them; NULL: nobody does */
 
 	/* the faults, in no order; they and their messages live in `memory` */
 	MemoryContext memory;
@@ -49,6 +50,16 @@ batch_record(const Batch *batch, int i, Record *record)
 		record_of_message(record, batch->messages[i]);
 	else
 		*record = batch->records[i];
+}
+
+/* how far ahead of the record at hand memory is asked for what will be needed */
+#define BATCH_AHEAD 8
+
+static inline void
+batch_prefetch(const Batch *batch, int i)
+{
+	if (batch->messages != NULL && i + 2 * BATCH_AHEAD < batch->n)
+		record_prefetch(batch->messages[i + 2 * BATCH_AHEAD], batch->messages[i + BATCH_AHEAD]);
 }
 
 extern void batch_add_fault(Batch *batch, int record, const DecodeFault *fault);

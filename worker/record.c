@@ -33,6 +33,14 @@ record_of_message(Record *record, rd_kafka_message_t *message)
 	record->headers = NULL;
 }
 
+void
+record_prefetch(const rd_kafka_message_t *head_of, const rd_kafka_message_t *value_of)
+{
+	__builtin_prefetch(head_of);
+	__builtin_prefetch(&head_of->offset);
+	__builtin_prefetch(value_of->payload);
+}
+
 TimestampTz
 record_time(const Record *record)
 {

@@ -250,6 +250,7 @@ take_batch(SourceWorker *worker, rd_kafka_message_t **messages, int n)
 	worker->batch.messages = messages;
 	worker->batch.memory = worker->batch_memory;
 	worker->batch.outcome = MemoryContextAllocZero(worker->batch_memory, Max(n, 1));
+	worker->batch.partition = MemoryContextAllocHuge(worker->batch_memory, sizeof(int32) * Max(n, 1));
 	worker->careful = false;
 	worker->default_is_fine = false;
 }
@@ -270,8 +271,8 @@ count_outcomes(SourceWorker *worker)
 
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (offset == NULL || offset->partition != batch->messages[i]->partition)
-			offset = consumer_offset(worker->consumer, batch->messages[i]->partition);
+		if (offset == NULL || offset->partition != batch->partition[i])
+			offset = consumer_offset(worker->consumer, batch->partition[i]);
 		switch (batch->outcome[i])
 		{
 			case RECORD_ROW:

@@ -205,6 +205,8 @@ decode_one(Writer *writer, Batch *batch, int i)
 	DecodeOutcome outcome = DECODED_LATER;
 
 	batch_record(batch, i, &record);
+	if (batch->partition != NULL)
+		batch->partition[i] = record.partition;
 	if (!writer->guarded)
 		outcome = decode_record(writer->plan, &record, false, slot->tts_values, slot->tts_isnull, &fault);
 	if (outcome == DECODED_LATER)
@@ -234,6 +236,7 @@ decode_chunk(Writer *writer, Batch *batch, int from, int to)
 	for (int i = from; i < to; i++)
 	{
 		writer->leaves->at_record = i;
+		batch_prefetch(batch, i);
 		if (batch->outcome[i] == RECORD_PENDING)
 			decode_one(writer, batch, i);
 	}

@@ -141,6 +141,7 @@ make_leaf(LeafSet *set, ResultRelInfo *relation)
 	prepare_not_null(leaf);
 	leaf->has_generated = constraints != NULL && constraints->has_generated_stored;
 	note_triggers(set, leaf);
+	leaf_take_brin(leaf);
 	leaf->rows = palloc(sizeof(TupleTableSlot *) * LEAF_ROWS);
 	leaf->records = palloc(sizeof(int) * LEAF_ROWS);
 	if (leaf->from_root != NULL)
@@ -221,6 +222,7 @@ leaf_set_close(LeafSet *set)
 
 		if (leaf->bulk != NULL)
 			FreeBulkInsertState(leaf->bulk);
+		leaf_give_back_brin(leaf);
 	}
 	ExecResetTupleTable(set->estate->es_tupleTable, false);
 	if (set->routing != NULL)
@@ -437,6 +439,7 @@ write_index_entries(LeafSet *set, Leaf *leaf)
 	ResultRelInfo *relation = leaf->relation;
 	bool		after = relation->ri_TrigDesc != NULL && relation->ri_TrigDesc->trig_insert_after_row;
 
+	leaf_write_brin(leaf, set->estate);
 	if (relation->ri_NumIndices == 0 && !after)
 		return;
 	for (int i = 0; i < leaf->n; i++)

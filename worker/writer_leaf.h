@@ -26,6 +26,13 @@ typedef struct LeafCheck
 	ExprState  *state;
 } LeafCheck;
 
+/* an index that is open for writing */
+typedef struct LeafIndex
+{
+	Relation	index;
+	IndexInfo  *info;
+} LeafIndex;
+
 /* a table that rows are collected for */
 typedef struct Leaf
 {
@@ -40,6 +47,9 @@ typedef struct Leaf
 	bool		has_generated;
 	bool		row_by_row;		/* a BEFORE trigger may look at the rows before */
 	BulkInsertState bulk;
+	int			n_indexes;		/* all of them */
+	int			n_brin;			/* those that writer_brin.c writes */
+	LeafIndex  *brin;
 
 	int			n;				/* rows collected */
 	TupleTableSlot **rows;
@@ -95,5 +105,10 @@ extern void leaf_set_flush(LeafSet *set);
 
 /* after the end of a subtransaction: forgets collected rows, and pins that are gone when it failed */
 extern void leaf_set_settle(LeafSet *set, bool failed);
+
+/* writer_brin.c: block range indexes out of the executor's list and back, and the leaf's rows into them */
+extern void leaf_take_brin(Leaf *leaf);
+extern void leaf_give_back_brin(Leaf *leaf);
+extern void leaf_write_brin(Leaf *leaf, EState *estate);
 
 #endif							/* CLICKSTREAM_WRITER_LEAF_H */

@@ -16,7 +16,7 @@ my $topic = new_topic('once', 3);
 $node->safe_psql('postgres', connect_sql() . qq{
     CREATE TABLE clicks (occurred_at timestamptz NOT NULL, user_id text NOT NULL, page text NOT NULL, event text NOT NULL, p int, o bigint)
         PARTITION BY RANGE (occurred_at);
-    CREATE INDEX ON clicks USING brin (occurred_at);
+    CREATE INDEX ON clicks USING brin (occurred_at, o) WITH (pages_per_range = 4);
     SELECT clickstream.create_rollup('by_event', \$\$ SELECT event, count(*) AS n, min(o) AS first, max(o) AS last, sum(o) AS total FROM clicks GROUP BY 1 \$\$);
     SELECT clickstream.create_source('clicks', server => 'kafka', topic => '$topic', target => 'clicks', workers => 2, max_batch_rows => 2000,
         columns => '{"occurred_at": "timestamp", "p": "\@partition", "o": "\@offset"}', partition_interval => '1 hour');
@@ -40,9 +40,13 @@ my %faults = (
     'pause and resume' => sub { $node->psql('postgres', "SELECT clickstream.pause_source('clicks')"); $node->psql('postgres', "SELECT clickstream.resume_source('clicks')") },
     'alter' => sub { $node->psql('postgres', 'SELECT clickstream.alter_source(\'clicks\', workers => ' . (1 + int rand 3) . ')') },
 );
+$faults{'summarise'} = sub {
+    $node->psql('postgres', q{SELECT sum(brin_summarize_new_values(i.indexrelid)) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+                              WHERE a.amname = 'brin' AND c.relkind = 'i'});
+};
 my @names = sort keys %faults;
 
-for my $round (1 .. ($ENV{FAULTS} // 12))
+for my $round (1 .. ($ENV{FAULTS} // 14))
 {
     my $name = $names[ ($round - 1) % @names ];
     note($name);
@@ -58,5 +62,13 @@ is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT (p, o)) FROM cl
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT (partition, "offset")) FROM clickstream.dead_letters'), "$totals->{malformed}|$totals->{malformed}", 'or one dead letter');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM ((SELECT event, n, first, last, total FROM by_event EXCEPT SELECT event, count(*), min(o), max(o), sum(o) FROM clicks GROUP BY 1) UNION ALL (SELECT event, count(*), min(o), max(o), sum(o) FROM clicks GROUP BY 1 EXCEPT SELECT event, n, first, last, total FROM by_event)) d'),
     '0', 'and the rollup is exact');
+
+my $part = 'occurred_at BETWEEN (SELECT min(occurred_at) + (max(occurred_at) - min(occurred_at)) * %s FROM clicks) AND (SELECT min(occurred_at) + (max(occurred_at) - min(occurred_at)) * %s FROM clicks)';
+for my $range ([ 0.1, 0.2 ], [ 0.55, 0.551 ], [ 0.9, 1 ])
+{
+    my $query = 'SELECT count(*), sum(o) FROM clicks WHERE ' . sprintf($part, @$range);
+    is($node->safe_psql('postgres', "SET enable_seqscan = off; $query"), $node->safe_psql('postgres', "SET enable_bitmapscan = off; $query"),
+        "the block range index finds what is there in $range->[0] to $range->[1]");
+}
 
 done_testing();
