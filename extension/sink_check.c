@@ -7,6 +7,9 @@
  */
 #include "postgres.h"
 
+#include <locale.h>
+#include <wctype.h>
+
 #include "access/xlog.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -86,6 +89,23 @@ refuse_index(const char *index, const char *why)
 			 errhint("Take lower case letters, digits, hyphens and underscores, such as 'page-views'.")));
 }
 
+/* a capital of any alphabet; where the locale cannot tell, Elasticsearch does, in the sink's state */
+static bool
+has_capital(const char *text)
+{
+	static locale_t locale = (locale_t) 0;
+	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	const unsigned char *c;
+
+	if (locale == (locale_t) 0)
+		locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t) 0);
+	for (c = (const unsigned char *) utf8; *c; c += pg_utf_mblen(c))
+		if (*c < 0x80 ? (*c >= 'A' && *c <= 'Z') :
+			(locale != (locale_t) 0 && iswupper_l(utf8_to_unicode(c), locale)))
+			return true;
+	return false;
+}
+
 /* Elasticsearch's rules, so that a name is refused here and not by a state later */
 void
 sink_check_index(const char *index)
@@ -98,10 +118,10 @@ sink_check_index(const char *index)
 		refuse_index(index, psprintf("It is longer than %d bytes.", LONGEST_INDEX));
 	if (strchr("-_+.", index[0]))
 		refuse_index(index, "It begins with one of - _ + and the dot.");
+	if (has_capital(index))
+		refuse_index(index, "It has an upper case letter.");
 	for (c = index; *c; c++)
 	{
-		if (*c >= 'A' && *c <= 'Z')
-			refuse_index(index, "It has an upper case letter.");
 		if (strchr("\\/*?\"<>| ,#:", *c) || (unsigned char) *c < 0x20)
 			refuse_index(index, "It has one of \\ / * ? \" < > | , # : or a blank.");
 		if (*c == '{' || *c == '}')

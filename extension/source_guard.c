@@ -1,11 +1,11 @@
 /*
  * source_guard.c
- *		What becomes of a source when its table or its server is dropped, or its server renamed.
+ *		What becomes of a source or sink when its table or its server is dropped, or its server renamed.
  *
  * One event trigger of the extension runs after each ALTER SERVER, another after each DROP.  Without
- * CASCADE the command is refused while a source needs what it drops, as PostgreSQL does for its own
- * objects; with CASCADE the source is dropped too, and a NOTICE says so.  DROP EXTENSION takes the triggers along, and so is
- * not their concern.
+ * CASCADE the command is refused while a source or sink needs what it drops, as PostgreSQL does for
+ * its own objects; with CASCADE that is dropped too, and a NOTICE says so.  DROP EXTENSION takes the
+ * triggers along, and so is not their concern.
  */
 #include "postgres.h"
 
@@ -19,6 +19,7 @@
 
 #include "catalog.h"
 #include "launcher.h"
+#include "sink_api.h"
 
 PG_FUNCTION_INFO_V1(clickstream_guard_drop);
 PG_FUNCTION_INFO_V1(clickstream_follow_rename);
@@ -81,12 +82,48 @@ dropped_objects(void)
 	return all;
 }
 
+/* a source or sink, with what it cannot be without */
+typedef struct Dependent
+{
+	CatalogKind kind;
+	int32		id;
+	const char *name;
+	Oid			relation;
+	const char *server;
+	const char *publication;	/* of a sink */
+} Dependent;
+
+static List *
+dependents(void)
+{
+	List	   *all = NIL;
+	ListCell   *cell;
+
+	foreach(cell, catalog_sources())
+	{
+		Source	   *source = lfirst(cell);
+		Dependent  *one = palloc0(sizeof(Dependent));
+
+		*one = (Dependent) {CATALOG_SOURCE, source->id, source->name, source->target, source->server};
+		all = lappend(all, one);
+	}
+	foreach(cell, catalog_sinks())
+	{
+		Sink	   *sink = lfirst(cell);
+		Dependent  *one = palloc0(sizeof(Dependent));
+
+		*one = (Dependent) {CATALOG_SINK, sink->id, sink->name, sink->relation, sink->server, sink->publication};
+		all = lappend(all, one);
+	}
+	return all;
+}
+
 static bool
-needs(const Source *source, const Dropped *dropped)
+needs(const Dependent *dependent, const Dropped *dropped)
 {
 	if (dropped->class_id == RelationRelationId)
-		return source->target == dropped->id;
-	return dropped->class_id == ForeignServerRelationId && strcmp(source->server, dropped->name) == 0;
+		return dependent->relation == dropped->id;
+	return dropped->class_id == ForeignServerRelationId && strcmp(dependent->server, dropped->name) == 0;
 }
 
 /*
@@ -94,19 +131,26 @@ needs(const Source *source, const Dropped *dropped)
  * or waits for what it will not find: the source's lock is not needed, and could deadlock.
  */
 static void
-drop_or_refuse(const Source *source, const Dropped *dropped, bool cascade)
+drop_or_refuse(const Dependent *dependent, const Dropped *dropped, bool cascade)
 {
-	const char *kind = dropped->class_id == RelationRelationId ? "table" : "server";
+	const char *what = dropped->class_id == RelationRelationId ? "table" : "server";
+	const char *kind = dependent->kind == CATALOG_SOURCE ? "source" : "sink";
 
 	if (!cascade)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot drop %s %s because source \"%s\" depends on it",
-						kind, dropped->identity, source->name),
-				 errhint("Run SELECT clickstream.drop_source(%s) first, or use DROP ... CASCADE.",
-						 quote_literal_cstr(source->name))));
-	ereport(NOTICE, (errmsg("drop cascades to source \"%s\"", source->name)));
-	catalog_source_delete(source->id);
+				 errmsg("cannot drop %s %s because %s \"%s\" depends on it",
+						what, dropped->identity, kind, dependent->name),
+				 errhint("Run SELECT clickstream.drop_%s(%s) first, or use DROP ... CASCADE.",
+						 kind, quote_literal_cstr(dependent->name))));
+	ereport(NOTICE, (errmsg("drop cascades to %s \"%s\"", kind, dependent->name)));
+	if (dependent->kind == CATALOG_SOURCE)
+		catalog_source_delete(dependent->id);
+	else
+	{
+		catalog_sink_delete(dependent->id);
+		sink_unpublish(dependent->publication);
+	}
 	launcher_wake_at_commit();
 }
 
@@ -125,14 +169,14 @@ clickstream_guard_drop(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *event = event_of(fcinfo);
 	List	   *dropped,
-			   *sources;
+			   *all;
 	ListCell   *one,
 			   *other;
 
 	SPI_connect();
 	dropped = dropped_objects();
-	sources = dropped == NIL ? NIL : catalog_sources();
-	foreach(one, sources)
+	all = dropped == NIL ? NIL : dependents();
+	foreach(one, all)
 	{
 		foreach(other, dropped)
 		{

@@ -39,6 +39,9 @@ extern void sink_set_phase(SinkWorker *worker, const char *phase, const char *ph
 /* stores refusals as dead letters, and forgets them; outside of a transaction */
 extern void sink_store_refusals(SinkWorker *worker, Bulk *bulk);
 
+/* a fault of the surroundings, that is tried again: for the views */
+extern void sink_note_fault(SinkWorker *worker, const char *why);
+
 /* something in the surroundings is not as it should be: says so, waits, and looks at the catalog again */
 extern void sink_wait(SinkWorker *worker, const char *why);
 

@@ -80,6 +80,13 @@ look_around(Following *follow)
 
 /* while a transaction is being told the catalog cannot be looked at: the next process does it */
 static void
+leave_after_patience(TimestampTz since)
+{
+	if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), CALLBACK_PATIENCE_MS))
+		sink_leave();
+}
+
+static void
 settle(Following *follow)
 {
 	TimestampTz since = GetCurrentTimestamp();
@@ -88,9 +95,27 @@ settle(Following *follow)
 	{
 		if (!changes_in_transaction(follow->stream))
 			look_around(follow);
-		else if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), CALLBACK_PATIENCE_MS))
-			sink_leave();
+		else
+			leave_after_patience(since);
 	}
+}
+
+/* a request that has no bulk failed: waited out; the state is as it was when it is tried again */
+static void
+wait_a_moment(Following *follow, const char *why, TimestampTz since)
+{
+	sink_note_fault(follow->worker, why);
+	worker_pause(follow->worker->attempt++, "ClickstreamElasticsearchRetry");
+	CHECK_FOR_INTERRUPTS();
+	leave_after_patience(since);
+}
+
+static void
+request_went_well(Following *follow)
+{
+	if (follow->worker->attempt > 0)
+		worker_set_state(follow->worker->slot, WORKER_RUNNING, NULL);
+	follow->worker->attempt = 0;
 }
 
 static void
@@ -109,12 +134,34 @@ send_if_full(Following *follow)
 
 /* ---------------------------------------------------------------- changes */
 
+/* new columns of the table reach the index's mapping before a document that has them */
+static void
+extend_mapping(Following *follow)
+{
+	TimestampTz since = GetCurrentTimestamp();
+	bool		refused = false;
+	char	   *why;
+
+	settle(follow);
+	while ((why = sink_index_extend(follow->worker->client, follow->sink, follow->plan,
+									&refused)) != NULL)
+	{
+		if (refused)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_ERROR),
+					 errmsg("the index \"%s\" does not take the table's columns: %s",
+							follow->sink->index, why),
+					 errhint("If a column's type changed, clickstream.resync_sink builds a new index.")));
+		wait_a_moment(follow, why, since);
+	}
+	request_went_well(follow);
+}
+
 static void
 described(void *arg, const RelationDescription *relation)
 {
 	Following  *follow = arg;
 	MemoryContext old;
-	char	   *why;
 
 	if (follow->plan && document_plan_fits(follow->plan, relation))
 		return;
@@ -123,14 +170,7 @@ described(void *arg, const RelationDescription *relation)
 	follow->plan = document_plan(relation, follow->sink->columns, follow->sink->id_columns);
 	MemoryContextSwitchTo(old);
 
-	settle(follow);
-	why = sink_index_extend(follow->worker->client, follow->sink, follow->plan);
-	if (why)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_ERROR),
-				 errmsg("the index \"%s\" does not take the table's columns: %s",
-						follow->sink->index, why),
-				 errhint("If a column's type changed, clickstream.resync_sink builds a new index.")));
+	extend_mapping(follow);
 }
 
 static void
@@ -197,17 +237,19 @@ delete_id(void *arg, const char *id, int length)
 static void
 take_truncate(Following *follow, XLogRecPtr version)
 {
+	TimestampTz since = GetCurrentTimestamp();
 	char	   *why;
 
 	send_bulk(follow);
 	settle(follow);
 	follow->reread_version = version;
-	why = sink_index_each_id(follow->worker->client, follow->sink->index, delete_id, follow);
-	if (why)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_ERROR),
-				 errmsg("the index \"%s\" could not be emptied as its table was: %s",
-						follow->sink->index, why)));
+	while ((why = sink_index_each_id(follow->worker->client, follow->sink->index, delete_id,
+									 follow)) != NULL)
+	{
+		settle(follow);
+		wait_a_moment(follow, why, since);
+	}
+	request_went_well(follow);
 }
 
 static void

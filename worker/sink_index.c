@@ -264,16 +264,24 @@ sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical
 }
 
 char *
-sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan)
+sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan, bool *refused)
 {
+	ElasticsearchReply reply;
 	StringInfoData body;
+	char	   *type;
+	char	   *why;
 
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"properties\":");
 	document_append_mapping(plan, &body);
 	appendStringInfoChar(&body, '}');
-	return command(client, "PUT", elasticsearch_index_path(client, sink->index, "/_mapping"),
-				   body.data, false);
+	elasticsearch_ask(client, "PUT", elasticsearch_index_path(client, sink->index, "/_mapping"),
+					  body.data, &reply);
+	if (reply.status == 200)
+		return NULL;
+	why = elasticsearch_error(&reply, &type);
+	*refused = reply.status == 400 && elasticsearch_judge(400, type, false) != VERDICT_WAIT;
+	return why;
 }
 
 /* ---------------------------------------------------------------- all ids */

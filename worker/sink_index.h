@@ -26,7 +26,10 @@ extern IndexState sink_index_look(Elasticsearch *client, const Sink *sink, char 
 /* a name for a new index that is free, or belongs to a copy that this sink never finished; NULL with *why */
 extern char *sink_index_free_name(Elasticsearch *client, const Sink *sink, char **why);
 
-/* All of these return NULL when it is done, or why not. */
+/*
+ * All of these return NULL when it is done, or why not.  *refused: Elasticsearch did answer, and will
+ * not have it; else it may well later.
+ */
 
 /* makes the index anew, empty, with an alias of its own for the time of the copy */
 extern char *sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
@@ -37,7 +40,8 @@ extern char *sink_index_copy_alias(const char *physical);
 extern char *sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical);
 
 /* fields that are new in the plan reach the mapping */
-extern char *sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan);
+extern char *sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
+							   bool *refused);
 
 /* calls `each` for the id of every document */
 typedef void (*SinkIndexEach) (void *arg, const char *id, int length);

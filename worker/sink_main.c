@@ -179,10 +179,19 @@ sink_store_refusals(SinkWorker *worker, Bulk *bulk)
 /* ---------------------------------------------------------------- the shared slot */
 
 void
-sink_wait(SinkWorker *worker, const char *why)
+sink_note_fault(SinkWorker *worker, const char *why)
 {
+	SpinLockAcquire(&worker->slot->mutex);
+	worker->slot->retries++;
+	SpinLockRelease(&worker->slot->mutex);
 	worker_set_error(worker->slot, why);
 	worker_set_state(worker->slot, WORKER_WAITING, why);
+}
+
+void
+sink_wait(SinkWorker *worker, const char *why)
+{
+	sink_note_fault(worker, why);
 	worker_pause(worker->attempt++, "ClickstreamSinkWait");
 	if (worker_should_stop())
 		proc_exit(0);

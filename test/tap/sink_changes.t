@@ -112,6 +112,7 @@ sql(q{CREATE TABLE bare (id int, body text); INSERT INTO bare VALUES (1, 'one')}
 my (undef, undef, $notice) = $node->psql('postgres',
     "SELECT clickstream.create_sink('bare', server => 'search', relation => 'bare', index => '$alias-bare', id => 'id')");
 like($notice, qr/NOTICE:.*updates and deletes of table "bare" will not reach the index/, 'a NOTICE says what is not followed');
+is(sql(q{SELECT clickstream.wait_for_sink('bare', '60 s')}), 't', 'bare: copied');
 sql(q{INSERT INTO bare VALUES (2, 'two'); UPDATE bare SET body = 'uno' WHERE id = 1; DELETE FROM bare WHERE id = 2});
 is(sql(q{SELECT clickstream.wait_for_sink('bare', '60 s')}), 't', 'bare: acknowledged');
 is_deeply([ sort keys %{ es_search("$alias-bare") } ], [ 1, 2 ], 'bare: inserts are there');
