@@ -101,4 +101,23 @@
 	brinGetTupleForHeapBlock(revmap, block, buffer, offset, NULL, BUFFER_LOCK_SHARE, NULL)
 #endif
 
+/* rows that go into a table without a plan */
+#if PG_VERSION_NUM >= 180000
+#define compat_check_insert_target(relation) \
+	CheckValidResultRel(relation, CMD_INSERT, ONCONFLICT_NONE, NIL)
+#elif PG_VERSION_NUM >= 170000
+#define compat_check_insert_target(relation) CheckValidResultRel(relation, CMD_INSERT, NIL)
+#else
+#define compat_check_insert_target(relation) CheckValidResultRel(relation, CMD_INSERT)
+#endif
+
+/* before a declaration */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/* char * before 18, uint8 * since */
+#define compat_b64_encode(bytes, length, text, room) \
+	pg_b64_encode((const void *) (bytes), length, text, room)
+
 #endif							/* CLICKSTREAM_COMPAT_H */

@@ -34,6 +34,7 @@
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
+#include "compat.h"
 #include "document.h"
 
 #define LONGEST_ID 512
@@ -488,7 +489,7 @@ append_bytea(StringInfo out, const char *text, int length)
 
 	appendStringInfoChar(out, '"');
 	enlargeStringInfo(out, pg_b64_enc_len(n) + 1);
-	encoded = pg_b64_encode((char *) bytes, n, out->data + out->len, pg_b64_enc_len(n) + 1);
+	encoded = compat_b64_encode(bytes, n, out->data + out->len, pg_b64_enc_len(n) + 1);
 	if (encoded < 0)
 		elog(ERROR, "could not encode %d bytes", n);
 	out->len += encoded;

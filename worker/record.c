@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "record.h"
 
 #define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
@@ -72,7 +73,7 @@ base64_of(const char *bytes, size_t length)
 {
 	int			room = pg_b64_enc_len(length);
 	char	   *text = palloc(room + 1);
-	int			written = pg_b64_encode(bytes, length, text, room);
+	int			written = compat_b64_encode(bytes, length, text, room);
 
 	text[Max(written, 0)] = '\0';
 	return text;

@@ -9,6 +9,7 @@
 
 #include "bulk.h"
 #include "catalog.h"
+#include "compat.h"
 #include "document.h"
 #include "elasticsearch.h"
 #include "worker_slot.h"
@@ -30,7 +31,7 @@ extern void sink_load(SinkWorker *worker);
 extern bool sink_has_changed(SinkWorker *worker);
 
 /* ends the process; the launcher starts it again at once, as the catalog then says */
-extern void sink_leave(void) pg_attribute_noreturn();
+pg_noreturn extern void sink_leave(void);
 
 /* Changes the phase, and what goes with it, in a transaction; physical_index may be NULL for as it is. */
 extern void sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index,

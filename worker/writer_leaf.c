@@ -179,7 +179,7 @@ leaf_set_open(Relation target)
 	set->at_record = -1;
 	set->last_part = -1;
 	InitResultRelInfo(set->root, target, 0, NULL, 0);
-	CheckValidResultRel(set->root, CMD_INSERT);
+	compat_check_insert_target(set->root);
 	estate->es_opened_result_relations = list_make1(set->root);
 	estate->es_output_cid = GetCurrentCommandId(true);
 
