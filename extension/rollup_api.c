@@ -192,7 +192,7 @@ make_table(const RangeVar *name, Oid schema, const RollupQuery *query)
 		appendStringInfo(&sql, ", UNIQUE NULLS NOT DISTINCT (%s)", key_names(query));
 	else
 		appendStringInfo(&sql, ", PRIMARY KEY (%s)", key_names(query));
-	appendStringInfoString(&sql, ") WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05)");
+	appendStringInfoString(&sql, ") WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05)");
 	run_ddl(sql.data);
 	if (nulls)
 		run_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", table));
