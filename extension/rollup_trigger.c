@@ -9,6 +9,9 @@
  * that lands in a leaf, on the leaf for a row put straight into it.  So the target and everything
  * below it have the same triggers, and no row is seen twice.  TRUNCATE fires for each table that it
  * empties, before any is empty.  There are no transition tables then, so a leaf's trigger reads the leaf first.
+ *
+ * None of these fires for changes that logical replication applies, nor under session_replication_role =
+ * replica.  A row trigger that is enabled for just those cases does; it takes one row at a time.
  */
 #include "postgres.h"
 
@@ -141,6 +144,31 @@ around_truncate(RollupSet *set, TriggerData *data, Relation target)
 							 RelationGetDescr(target), RelationGetRelid(relation));
 }
 
+/* the one row of a row trigger */
+static Tuplestorestate *
+row_for_target(Relation relation, Relation target, TupleTableSlot *slot)
+{
+	Tuplestorestate *row = tuplestore_begin_heap(true, false, work_mem);
+
+	tuplestore_puttupleslot(row, slot);
+	return rows_for_target(relation, target, row);
+}
+
+static void
+after_row(RollupSet *set, TriggerData *data, Relation target)
+{
+	Relation	relation = data->tg_relation;
+	Tuplestorestate *row = row_for_target(relation, target, data->tg_trigslot);
+
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		rollup_set_apply_insert(set, row, RelationGetDescr(target));
+	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		rollup_set_recompute(set, row, NULL, RelationGetDescr(target), InvalidOid);
+	else
+		rollup_set_recompute(set, row, row_for_target(relation, target, data->tg_newslot),
+							 RelationGetDescr(target), InvalidOid);
+}
+
 static void
 tell_rollups_of(Oid target_oid, TriggerData *data)
 {
@@ -150,7 +178,9 @@ tell_rollups_of(Oid target_oid, TriggerData *data)
 	if (set == NULL)
 		return;
 	target = table_open(target_oid, NoLock);
-	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
+	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		after_row(set, data, target);
+	else if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 		around_truncate(set, data, target);
 	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		rollup_set_apply_insert(set, rows_for_target(data->tg_relation, target, data->tg_newtable),
@@ -169,7 +199,7 @@ clickstream_rollup_trigger(PG_FUNCTION_ARGS)
 	Relation	relation;
 	ListCell   *cell;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || TRIGGER_FIRED_FOR_ROW(data->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("clickstream's rollup trigger is made by create_rollup alone"),
@@ -209,14 +239,19 @@ static const struct
 {
 	const char *name;
 	const char *text;			/* with the table's name in the middle */
+	const char *fires;			/* as ALTER TABLE says it; NULL as usual */
 	bool		only_target;
-} triggers[] = {
-	{"clickstream_rollup_insert", "AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows", false},
+}			triggers[] = {
+	{"clickstream_rollup_insert",
+	"AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT", NULL, false},
 	{"clickstream_rollup_update",
-	"AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows", false},
-	{"clickstream_rollup_delete", "AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows", false},
-	{"clickstream_rollup_before_truncate", "BEFORE TRUNCATE ON %s", false},
-	{"clickstream_rollup_truncate", "AFTER TRUNCATE ON %s", true},
+	"AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT", NULL, false},
+	{"clickstream_rollup_delete",
+	"AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT", NULL, false},
+	{"clickstream_rollup_before_truncate", "BEFORE TRUNCATE ON %s FOR EACH STATEMENT", "ALWAYS", false},
+	{"clickstream_rollup_truncate", "AFTER TRUNCATE ON %s FOR EACH STATEMENT", "ALWAYS", true},
+	/* PostgreSQL itself gives each partition its copy of a row trigger */
+	{"clickstream_rollup_replica", "AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW", "REPLICA", true},
 };
 
 static const char *
@@ -262,8 +297,11 @@ install_on(Oid relation, bool is_target)
 		initStringInfo(&sql);
 		appendStringInfo(&sql, "CREATE TRIGGER %s ", triggers[i].name);
 		appendStringInfo(&sql, triggers[i].text, qualified_name(relation));
-		appendStringInfoString(&sql, " FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_trigger()");
+		appendStringInfoString(&sql, " EXECUTE FUNCTION clickstream._rollup_trigger()");
 		run_ddl(sql.data);
+		if (triggers[i].fires != NULL)
+			run_ddl(psprintf("ALTER TABLE %s ENABLE %s TRIGGER %s", qualified_name(relation),
+							 triggers[i].fires, triggers[i].name));
 		installed = true;
 	}
 	return installed;

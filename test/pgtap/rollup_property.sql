@@ -107,6 +107,12 @@ BEGIN
         WHEN 6 THEN 'MERGE INTO events e USING (SELECT DISTINCT ON (id) id, n FROM events WHERE chance(0.2)) s ON e.id = s.id WHEN MATCHED AND s.n > 6 THEN DELETE WHEN MATCHED THEN UPDATE SET kind = ''crawl'''
         ELSE format('CALL insert_rows(%L, %s)', target, 1 + floor(random() * pick('1', '10', '300')::int))
     END;
+    IF chance(0.15) THEN
+        SET LOCAL session_replication_role = replica;
+        EXECUTE what;
+        SET LOCAL session_replication_role = origin;
+        RETURN 'replica: ' || what;
+    END IF;
     EXECUTE what;
     RETURN what;
 END $$;

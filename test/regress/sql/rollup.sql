@@ -65,6 +65,22 @@ WITH gone AS (DELETE FROM plain WHERE id = 2 RETURNING *) INSERT INTO plain SELE
 SELECT page, views, n, least FROM by_page;
 SELECT * FROM clickstream.check_rollup('by_page');
 
+-- So do changes that come by logical replication, or under its session_replication_role.
+SET session_replication_role = replica;
+INSERT INTO plain VALUES (10, '/r', 10), (11, '/r', 11), (12, '/r', 12);
+INSERT INTO clicks SELECT '2025-06-04 15:00', 'r' || n, '/r', 'click', n FROM generate_series(1, 3) n;
+UPDATE plain SET page = '/s' WHERE id > 10;
+DELETE FROM plain WHERE id = 12 OR page = '/a';
+UPDATE clicks SET occurred_at = '2025-06-05 15:00' WHERE page = '/r' AND amount > 1;
+SELECT page, views, n, least FROM by_page ORDER BY page;
+SELECT * FROM clickstream.check_rollup('by_page');
+SELECT * FROM clickstream.check_rollup('page_views_1m');
+DELETE FROM clicks WHERE page = '/r';
+TRUNCATE plain;
+RESET session_replication_role;
+SELECT * FROM clickstream.check_rollup('page_views_1m');
+SELECT count(*) FROM by_page;
+
 -- Without GROUP BY there is one row, also over nothing. Sums over no value are NULL.
 SELECT clickstream.create_rollup('total', 'SELECT count(*) AS n, sum(amount) AS s FROM clicks');
 BEGIN;
