@@ -151,6 +151,29 @@ disarm_detached(Oid target)
 	}
 }
 
+/*
+ * Anything else is left alone: pg_restore alters tables before it makes the triggers that the dump
+ * has, and must not find them there.
+ */
+static bool
+moves_partitions(Node *statement)
+{
+	ListCell   *cell;
+
+	if (IsA(statement, CreateStmt))
+		return ((CreateStmt *) statement)->partbound != NULL;
+	if (!IsA(statement, AlterTableStmt))
+		return false;
+	foreach(cell, ((AlterTableStmt *) statement)->cmds)
+	{
+		AlterTableType type = lfirst_node(AlterTableCmd, cell)->subtype;
+
+		if (type == AT_AttachPartition || type == AT_DetachPartition || type == AT_DetachPartitionFinalize)
+			return true;
+	}
+	return false;
+}
+
 Datum
 clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 {
@@ -158,6 +181,8 @@ clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		elog(ERROR, "not called by the event trigger manager");
+	if (!moves_partitions(((EventTriggerData *) fcinfo->context)->parsetree))
+		PG_RETURN_NULL();
 	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
 									   "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"))
 	{

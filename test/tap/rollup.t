@@ -16,7 +16,12 @@ sub is_exact
 
 $node->safe_psql('postgres', q{
     CREATE TABLE clicks (occurred_at timestamptz NOT NULL, page text NOT NULL, amount numeric) PARTITION BY RANGE (occurred_at);
+    CREATE TABLE pages (page text PRIMARY KEY);
+    ALTER TABLE clicks ADD CHECK (amount >= 0);
     CREATE TABLE clicks_04 PARTITION OF clicks FOR VALUES FROM ('2025-06-04') TO ('2025-06-05');
+    ALTER TABLE clicks ADD FOREIGN KEY (page) REFERENCES pages;
+    CREATE INDEX ON clicks (page);
+    INSERT INTO pages SELECT '/p' || n FROM generate_series(0, 6) n UNION SELECT unnest('{/a,/b,/c,/leaf,/moved,/new,/restored}'::text[]);
     SELECT clickstream.create_rollup('by_page', 'SELECT page, count(*) AS views, avg(amount) AS mean FROM clicks GROUP BY page');
     SELECT clickstream.create_rollup('by_minute', $$SELECT date_bin('1 minute', occurred_at, 'epoch') AS minute, count(*) AS views, max(amount) AS most FROM clicks GROUP BY 1$$);
 });
