@@ -60,7 +60,8 @@ rate_of() {
 # A frame is written at once over the old one, each line cleared behind its text: nothing flickers.
 draw_frame() {
     local now=${EPOCHREALTIME/./} height width frame name
-    read -r height width < <(stty size 2>/dev/null </dev/tty || echo 24 80)
+    read -r height width < <(stty size 2>/dev/null </dev/tty || echo 0 0)
+    [ "$height" -gt 0 ] && [ "$width" -gt 0 ] || read -r height width <<<'24 80' # a terminal that does not know
     frame=$(frame_lines $((now - before_time)) | cut -c "1-$width" |
         sed -e "$height,\$d" -e $'s/^= \\(.*\\)/\033[1m\\1\033[0m/' -e $'s/$/\033[K/')
     printf '\033[H%s\n\033[J' "$frame"
