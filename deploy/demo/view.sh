@@ -87,9 +87,11 @@ skipped skipped (empty messages)
 clicks documents in index clicks
 page-views documents in index page-views
 END
-    printf '\n  lag of the source: %s messages (%s); of the sinks: %s and %s kB (%s, %s)\n' "$(shown lag)" \
-        "${figure[source_state]:-}" "$(kilobytes clicks_search_lag)" "$(kilobytes views_search_lag)" \
-        "${figure[clicks_search_state]:-}" "${figure[views_search_state]:-}"
+    printf '\n  source clicks       %-12s %14s messages behind\n' "${figure[source_state]:-}" "$(shown lag)"
+    for name in clicks_search views_search; do
+        printf '  sink %-14s %-12s %14s kB of the write-ahead log behind\n' \
+            "$name" "${figure[${name}_state]:-}" "$(kilobytes ${name}_lag)"
+    done
     printf '  %s\n' "${figure[source_error]:-${figure[sink_error]:-}}"
     printf '= Top pages of the last five minutes        clicks  visitors\n'
     frame_pages
