@@ -17,6 +17,11 @@ agree() {
 # value QUERY: one number
 value() { sql -c "$1"; }
 
+# equal_groups ROLLUP: those of which every column is what the rollup's query says now, none being missing or extra
+equal_groups() {
+    value "SELECT (SELECT count(*) FROM $1) - (SELECT count(*) FROM clickstream.check_rollup('$1'))"
+}
+
 # kafka_holds: by the broker's own first and next offsets
 kafka_holds() { deploy/local/topic --broker "$KAFKA" offsets clicks | awk '{ held += $3 - $2 } END { print held }'; }
 
@@ -39,6 +44,9 @@ totals() {
     agree 'clicks where event = click' "$(value "SELECT count(*) FROM clicks WHERE event = 'click'")" \
         'sum(views) of page_views_1m' "$(value 'SELECT sum(views) FROM page_views_1m')"
     agree 'rows in clicks' "$in_table" 'sum(views) of events_1m' "$(value 'SELECT sum(views) FROM events_1m')"
+    agree 'groups of page_views_1m' "$in_rollup" 'equal to its query run now' "$(equal_groups page_views_1m)"
+    agree 'groups of events_1m' "$(value 'SELECT count(*) FROM events_1m')" 'equal to its query run now' \
+        "$(equal_groups events_1m)"
     agree 'rows in clicks' "$in_table" 'documents in index clicks' "$(documents clicks)"
     agree 'rows in page_views_1m' "$in_rollup" 'documents in index page-views' "$(documents page-views)"
     printf '\n  %s events drained in %.1f s, from the first one sent to the last one committed: %s events/s\n' \
