@@ -623,7 +623,9 @@ catalog_source_update(const Source *source)
 void
 catalog_source_delete(int32 id)
 {
-	static Statement statement = {"DELETE FROM clickstream.sources WHERE id = $1"};
+	static Statement statement = {
+		"WITH gone AS (DELETE FROM clickstream.sources WHERE id = $1 RETURNING source) "
+	"DELETE FROM clickstream.dead_letters l USING gone WHERE l.source = gone.source"};
 	Arguments	arguments = {0};
 
 	put_int4(&arguments, id);

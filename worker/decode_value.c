@@ -384,6 +384,8 @@ decode_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, b
 		return escaped_text(plan, column, value, datum, fault);
 	if (!scalar_content(plan, value, &text, &length))
 		return zero_fault(plan, column, fault);
+	if (column->is_time && (value->kind == JSON_TRUE || value->kind == JSON_FALSE))
+		return refuse_time(plan, column, text, length, "it is a boolean", fault);
 	if (column->epoch != 0)
 		return epoch_value(plan, column, text, length, may_throw, datum, fault);
 	return decode_plain(plan, column, text, length, may_throw, datum, fault);

@@ -42,6 +42,9 @@
 /* what a batch's records may take of memory */
 #define MOST_BATCH_BYTES (32 * 1024 * 1024)
 
+/* how often partitions are made for the same batch without a pause */
+#define MOST_PARTITION_TRIES 3
+
 extern PGDLLEXPORT void clickstream_source_main(Datum main_arg);
 
 /* what a worker keeps; lives as long as the process */
@@ -51,6 +54,7 @@ typedef struct SourceWorker
 	MemoryContext memory;		/* with the worker */
 	MemoryContext source_memory;	/* of `source`, replaced with it */
 	MemoryContext batch_memory; /* with the batch */
+	MemoryContext round_memory; /* with one round of the loop */
 	Source	   *source;
 	List	   *options;		/* of its connection */
 	Consumer   *consumer;
@@ -63,6 +67,7 @@ typedef struct SourceWorker
 	TimestampTz *missing;		/* times whose partitions the batch waits for */
 	int			n_missing;
 	bool		default_is_fine;	/* they are as good as made */
+	int			partition_tries;	/* how often the batch came back for partitions */
 	int			failures;		/* in a row, of the surroundings */
 	bool		waiting;		/* said so in state and log */
 } SourceWorker;
@@ -116,7 +121,7 @@ leave(void)
 static void
 keep_source(SourceWorker *worker)
 {
-	MemoryContext context = AllocSetContextCreate(worker->memory, "clickstream source", ALLOCSET_SMALL_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "clickstream source", ALLOCSET_SMALL_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	Source	   *source = catalog_source_by_id(worker->slot->object_id);
 
@@ -125,6 +130,7 @@ keep_source(SourceWorker *worker)
 		leave();
 	if (worker->source_memory != NULL)
 		MemoryContextDelete(worker->source_memory);
+	MemoryContextSetParent(context, worker->memory);
 	worker->source_memory = context;
 	worker->source = source;
 }
@@ -253,6 +259,7 @@ take_batch(SourceWorker *worker, rd_kafka_message_t **messages, int n)
 	worker->batch.partition = MemoryContextAllocHuge(worker->batch_memory, sizeof(int32) * Max(n, 1));
 	worker->careful = false;
 	worker->default_is_fine = false;
+	worker->partition_tries = 0;
 }
 
 static void
@@ -387,18 +394,17 @@ end_failed_transaction(SourceWorker *worker)
 {
 	ErrorData  *error;
 
-	MemoryContextSwitchTo(worker->batch_memory);
+	MemoryContextSwitchTo(worker->round_memory);
 	error = CopyErrorData();
 	FlushErrorState();
 	worker_rollback();
-	MemoryContextSwitchTo(worker->memory);
+	MemoryContextSwitchTo(worker->round_memory);
 	return error;
 }
 
 static void
 take_failure(SourceWorker *worker, ErrorData *error)
 {
-	/* plans and rollups may hold half of something */
 	if (!sqlstate_is_surroundings(error->sqlerrcode) && worker->batch.n > 0 && !worker->careful)
 	{
 		worker->careful = true;
@@ -413,7 +419,9 @@ make_partitions(SourceWorker *worker)
 {
 	char	   *reason;
 
-	if (partitions_make(worker->slot, worker->source, worker->missing, worker->n_missing, &reason))
+	if (worker->partition_tries++ >= MOST_PARTITION_TRIES)
+		wait_for_surroundings(worker, "partitions that were made are gone again before rows came in");
+	else if (partitions_make(worker->slot, worker->source, worker->missing, worker->n_missing, &reason))
 		worker->default_is_fine = true;
 	else
 		wait_for_surroundings(worker, reason);
@@ -434,7 +442,7 @@ write_round(SourceWorker *worker)
 		error = end_failed_transaction(worker);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(worker->memory);
+	MemoryContextSwitchTo(worker->round_memory);
 	if (error != NULL)
 		take_failure(worker, error);
 	else if (result == ROUND_PARTITIONS)
@@ -468,7 +476,7 @@ look_around(SourceWorker *worker)
 		error = end_failed_transaction(worker);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(worker->memory);
+	MemoryContextSwitchTo(worker->round_memory);
 	if (error != NULL)
 		wait_for_surroundings(worker, error->message);
 }
@@ -509,6 +517,7 @@ run_round(SourceWorker *worker)
 	}
 	else
 		look_around(worker);
+	MemoryContextSwitchTo(worker->round_memory);
 	if (worker->slot->worker_no == 0)
 	{
 		partitions_ahead(worker->slot, worker->source);
@@ -552,7 +561,7 @@ start(SourceWorker *worker)
 			error = end_failed_transaction(worker);
 		}
 		PG_END_TRY();
-		MemoryContextSwitchTo(worker->memory);
+		MemoryContextSwitchTo(worker->round_memory);
 		if (error == NULL && worker->consumer != NULL)
 			return true;
 		if (error != NULL)
@@ -570,7 +579,8 @@ clickstream_source_main(Datum main_arg)
 
 	worker.memory = AllocSetContextCreate(TopMemoryContext, "clickstream source worker", ALLOCSET_DEFAULT_SIZES);
 	worker.batch_memory = AllocSetContextCreate(worker.memory, "clickstream batch", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(worker.memory);
+	worker.round_memory = AllocSetContextCreate(worker.memory, "clickstream round", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(worker.round_memory);
 
 	/* offsets are lost with the rows they count: no commit has to wait for the disk */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
@@ -578,7 +588,8 @@ clickstream_source_main(Datum main_arg)
 	if (start(&worker))
 		while (!worker_should_stop())
 		{
-			MemoryContextSwitchTo(worker.memory);
+			MemoryContextReset(worker.round_memory);
+			MemoryContextSwitchTo(worker.round_memory);
 			if (!obeys_read_only(&worker))
 				run_round(&worker);
 		}
