@@ -45,10 +45,10 @@
  */
 static const char *const tuning[] = {
 	"enable.partition.eof", "true",
-	"queued.min.messages", "100000",
+	"queued.min.messages", "60000",
 	"queued.max.messages.kbytes", "32768",
-	"fetch.max.bytes", "4194304",
-	"fetch.message.max.bytes", "2097152",
+	"fetch.max.bytes", "2097152",
+	"fetch.message.max.bytes", "1048576",
 	"receive.message.max.bytes", "2000000000",
 	"fetch.wait.max.ms", "50",
 	"fetch.error.backoff.ms", "100",
