@@ -36,6 +36,7 @@
 #include "rollup_api.h"
 #include "rollup_depend.h"
 #include "rollup_query.h"
+#include "rollup_rules.h"
 #include "rollup_set.h"
 #include "rollup_trigger.h"
 
@@ -316,7 +317,7 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *
 
 	kept.from = rollup_oldest(&wanted);
 	refuse_taken_name(name, schema);
-	query = rollup_query_parse(text, is_target_of_source, &raw);
+	query = rollup_rules_parse(text, is_target_of_source, &raw);
 	refuse_rollup_as_target(query->target);
 	refuse_retention(query, retention);
 	require_target_owner(query->target);

@@ -1,26 +1,17 @@
 /*
  * rollup_query.c
- *		A user's query -> what is a group key, what can be merged, what must be refused.
+ *		A rollup's query taken apart: what is a group key, which aggregates are in it, where each has
+ *		its state.
  *
- * Called by rollup_api.c when a rollup is made and by rollup_delta.c whenever one is used.  Decides
- * only by the query and the system catalogs; reads and writes no table of ours.
- *
- * A query Q over a table T can be a rollup if, for new rows D, the states of Q(T + D) come from those
- * of Q(T) and Q(D) group by group.  So Q must be linear in T below its aggregates (T once, and not on
- * the nullable side of an outer join: there a new row makes an old result row vanish), must not
- * depend on when or by whom it is run, and must keep nothing of the groups together (ORDER BY, LIMIT,
- * HAVING, windows).  Everything else is refused here, each with a reason of its own.
+ * Called by rollup_rules.c when a rollup is made, and by rollup_delta.c whenever one is used.
+ * Decides only by the query and the system catalogs; reads and writes no table of ours.  The query
+ * has passed the rules, so nothing is checked here.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "catalog/namespace.h"
-#include "catalog/partition.h"
 #include "catalog/pg_aggregate.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -29,189 +20,17 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
-#include "parser/analyze.h"
 #include "parser/parse_agg.h"
-#include "parser/parser.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
-#include "tcop/tcopprot.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
 #include "rollup_query.h"
 
-#define refuse(code, ...) ereport(ERROR, (errcode(code), __VA_ARGS__))
-
-/* ---------------------------------------------------------------- what the text says */
-
-static void
-refuse_clauses(const SelectStmt *select)
-{
-	const int	code = ERRCODE_FEATURE_NOT_SUPPORTED;
-
-	if (select->withClause)
-		refuse(code, errmsg("a rollup's query cannot have WITH"),
-			   errhint("Write the table in FROM; put the rest into a view and join it."));
-	if (select->op != SETOP_NONE)
-		refuse(code, errmsg("a rollup's query cannot be a UNION, INTERSECT or EXCEPT"),
-			   errhint("Make one rollup of each part, and a view over them."));
-	if (select->valuesLists)
-		refuse(code, errmsg("a rollup's query must read a table"),
-			   errhint("Write SELECT … FROM table GROUP BY …."));
-	if (select->intoClause)
-		refuse(code, errmsg("a rollup's query cannot have INTO"),
-			   errhint("The table made is named by create_rollup's first argument."));
-	if (select->distinctClause)
-		refuse(code, errmsg("a rollup's query cannot have DISTINCT"),
-			   errhint("Use GROUP BY over the same columns."));
-	if (select->havingClause)
-		refuse(code, errmsg("a rollup's query cannot have HAVING"),
-			   errdetail("A group that does not pass yet may pass later, so all of them must be kept."),
-			   errhint("Leave it out, and put the condition into a view over the rollup."));
-	if (select->sortClause)
-		refuse(code, errmsg("a rollup's query cannot have ORDER BY"),
-			   errhint("A table has no order; sort when you read the rollup."));
-	if (select->limitCount || select->limitOffset)
-		refuse(code, errmsg("a rollup's query cannot have LIMIT or OFFSET"),
-			   errhint("Limit when you read the rollup."));
-	if (select->lockingClause)
-		refuse(code, errmsg("a rollup's query cannot lock rows"),
-			   errhint("Leave out FOR UPDATE or FOR SHARE."));
-	if (select->windowClause)
-		refuse(code, errmsg("a rollup's query cannot have window functions"),
-			   errhint("Use them in a view over the rollup."));
-}
-
-static void
-refuse_grouping_sets(const SelectStmt *select)
-{
-	ListCell   *cell;
-
-	foreach(cell, select->groupClause)
-	{
-		if (IsA(lfirst(cell), GroupingSet))
-			refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-				   errmsg("a rollup's query cannot have GROUPING SETS, CUBE or ROLLUP"),
-				   errhint("Make one rollup for each set, or aggregate the finest one when you read it."));
-	}
-}
-
-static RawStmt *
-parse_one_select(const char *sql)
-{
-	List	   *statements = raw_parser(sql, RAW_PARSE_DEFAULT);
-	RawStmt    *raw;
-
-	if (list_length(statements) != 1)
-		refuse(ERRCODE_SYNTAX_ERROR, errmsg("a rollup's query must be one SELECT"),
-			   errdetail("There are %d statements.", list_length(statements)),
-			   errhint("Make one rollup for each query."));
-	raw = linitial_node(RawStmt, statements);
-	if (!IsA(raw->stmt, SelectStmt))
-		refuse(ERRCODE_SYNTAX_ERROR, errmsg("a rollup's query must be a SELECT"),
-			   errhint("Write SELECT … FROM table GROUP BY …."));
-	refuse_clauses((SelectStmt *) raw->stmt);
-	refuse_grouping_sets((SelectStmt *) raw->stmt);
-	return raw;
-}
-
-/* ---------------------------------------------------------------- functions and tables in it */
-
-typedef struct Findings
-{
-	Oid			volatile_function;
-	Oid			clock_function;
-	Oid			session_function;
-	bool		clock_value;
-	bool		session_value;
-	bool		samples;
-	List	   *relations;		/* Oids of all tables and views, as often as they occur */
-} Findings;
-
-static bool
-note_function(Oid function, void *context)
-{
-	Findings   *findings = context;
-
-	switch (function)
-	{
-		case F_NOW:
-		case F_TRANSACTION_TIMESTAMP:
-		case F_STATEMENT_TIMESTAMP:
-		case F_CLOCK_TIMESTAMP:
-		case F_TIMEOFDAY:
-		case F_AGE_TIMESTAMP:
-		case F_AGE_TIMESTAMPTZ:
-			findings->clock_function = function;
-			return false;
-		case F_CURRENT_SETTING_TEXT:
-		case F_CURRENT_SETTING_TEXT_BOOL:
-		case F_PG_BACKEND_PID:
-		case F_INET_CLIENT_ADDR:
-		case F_INET_CLIENT_PORT:
-		case F_TXID_CURRENT:
-		case F_PG_CURRENT_XACT_ID:
-		case F_CURRENT_USER:
-		case F_SESSION_USER:
-		case F_CURRENT_SCHEMA:
-		case F_CURRENT_SCHEMAS:
-			findings->session_function = function;
-			return false;
-		default:
-			if (func_volatile(function) == PROVOLATILE_VOLATILE)
-				findings->volatile_function = function;
-			return false;
-	}
-}
-
-static void
-note_value_function(Findings *findings, const SQLValueFunction *function)
-{
-	switch (function->op)
-	{
-		case SVFOP_CURRENT_ROLE:
-		case SVFOP_CURRENT_USER:
-		case SVFOP_USER:
-		case SVFOP_SESSION_USER:
-		case SVFOP_CURRENT_SCHEMA:
-			findings->session_value = true;
-			break;
-		case SVFOP_CURRENT_CATALOG:
-			break;
-		default:
-			findings->clock_value = true;
-	}
-}
-
-static bool
-find(Node *node, void *context)
-{
-	Findings   *findings = context;
-
-	if (node == NULL)
-		return false;
-	(void) check_functions_in_node(node, note_function, findings);
-	if (IsA(node, SQLValueFunction))
-		note_value_function(findings, (SQLValueFunction *) node);
-	if (IsA(node, RangeTblEntry))
-	{
-		RangeTblEntry *rte = (RangeTblEntry *) node;
-
-		if (rte->tablesample)
-			findings->samples = true;
-		if (rte->rtekind == RTE_RELATION)
-			findings->relations = lappend_oid(findings->relations, rte->relid);
-		return false;
-	}
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, find, findings, QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, find, findings);
-}
+/* ---------------------------------------------------------------- what it reads and calls */
 
 /* Built-in functions and those in C are taken not to look for names that search_path decides. */
 static bool
@@ -242,74 +61,9 @@ calls_lookups(Node *node, void *context)
 	return expression_tree_walker(node, calls_lookups, context);
 }
 
-/* Adds the tables behind each view, and so on; a view's query brings nothing else to refuse. */
-static List *
-relations_behind(List *relations)
-{
-	List	   *all = NIL;
-	List	   *todo = list_copy(relations);
-
-	while (todo != NIL)
-	{
-		Oid			relid = linitial_oid(todo);
-
-		todo = list_delete_first(todo);
-		all = lappend_oid(all, relid);
-		if (get_rel_relkind(relid) == RELKIND_VIEW)
-		{
-			Relation	view = relation_open(relid, AccessShareLock);
-			Query	   *query = copyObject(get_view_query(view));
-			Findings	findings = {0};
-			ListCell   *cell;
-
-			relation_close(view, NoLock);
-			(void) find((Node *) query, &findings);
-			foreach(cell, findings.relations)
-			{
-				if (lfirst_oid(cell) != relid)	/* OLD and NEW */
-					todo = lappend_oid(todo, lfirst_oid(cell));
-			}
-		}
-	}
-	return all;
-}
-
-static void
-refuse_functions(const Findings *findings)
-{
-	if (findings->samples)
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED, errmsg("a rollup's query cannot have TABLESAMPLE"),
-			   errhint("Choose rows by a condition on their values."));
-	if (findings->clock_value || OidIsValid(findings->clock_function))
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("a rollup's query cannot read the clock"),
-			   errdetail("%s would give another result for the same rows later.",
-						 OidIsValid(findings->clock_function) ?
-						 format_procedure(findings->clock_function) : "CURRENT_DATE or its like"),
-			   errhint("Group by the time in the rows, and compare it with the clock when you read the rollup."));
-	if (findings->session_value || OidIsValid(findings->session_function))
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("a rollup's query cannot depend on the session that runs it"),
-			   errdetail("%s would give another result for the same rows in another session.",
-						 OidIsValid(findings->session_function) ?
-						 format_procedure(findings->session_function) : "CURRENT_USER or its like"),
-			   errhint("Store what is needed in the table."));
-	if (OidIsValid(findings->volatile_function))
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("a rollup's query cannot call the volatile function %s",
-					  format_procedure(findings->volatile_function)),
-			   errdetail("It may give another result for the same row each time."),
-			   findings->volatile_function < FirstNormalObjectId ?
-			   errhint("Store its result in a column of the table.") :
-			   errhint("If it does not, declare it so: ALTER FUNCTION %s IMMUTABLE.",
-					   format_procedure(findings->volatile_function)));
-}
-
-/* ---------------------------------------------------------------- the target */
-
 /* the range table indexes of all tables in FROM, in order; not those in sub-queries */
-static List *
-tables_in_from(const Query *query, Node *node, bool nullable, List **nullable_ones)
+List *
+rollup_query_tables(const Query *query, Node *node, bool nullable, List **nullable_ones)
 {
 	List	   *found = NIL;
 	ListCell   *cell;
@@ -319,7 +73,7 @@ tables_in_from(const Query *query, Node *node, bool nullable, List **nullable_on
 	if (IsA(node, FromExpr))
 	{
 		foreach(cell, ((FromExpr *) node)->fromlist)
-			found = list_concat(found, tables_in_from(query, lfirst(cell), nullable, nullable_ones));
+			found = list_concat(found, rollup_query_tables(query, lfirst(cell), nullable, nullable_ones));
 	}
 	else if (IsA(node, JoinExpr))
 	{
@@ -327,8 +81,8 @@ tables_in_from(const Query *query, Node *node, bool nullable, List **nullable_on
 		bool		left = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
 		bool		right = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
 
-		found = tables_in_from(query, join->larg, nullable || left, nullable_ones);
-		found = list_concat(found, tables_in_from(query, join->rarg, nullable || right, nullable_ones));
+		found = rollup_query_tables(query, join->larg, nullable || left, nullable_ones);
+		found = list_concat(found, rollup_query_tables(query, join->rarg, nullable || right, nullable_ones));
 	}
 	else if (IsA(node, RangeTblRef))
 	{
@@ -342,120 +96,6 @@ tables_in_from(const Query *query, Node *node, bool nullable, List **nullable_on
 		}
 	}
 	return found;
-}
-
-static int
-choose_target(const Query *query, bool (*prefer) (Oid relation))
-{
-	List	   *nullable = NIL;
-	List	   *tables = tables_in_from(query, (Node *) query->jointree, false, &nullable);
-	int			chosen = 0;
-	ListCell   *cell;
-
-	if (tables == NIL)
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED, errmsg("a rollup's query must read a table in its FROM"),
-			   errhint("Name the table in FROM itself, not in a sub-query."));
-	foreach(cell, tables)
-	{
-		if (prefer(rt_fetch(lfirst_int(cell), query->rtable)->relid))
-		{
-			chosen = lfirst_int(cell);
-			break;
-		}
-	}
-	if (chosen == 0)
-		chosen = linitial_int(tables);
-	if (list_member_int(nullable, chosen))
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("table \"%s\" is on the nullable side of an outer join",
-					  get_rel_name(rt_fetch(chosen, query->rtable)->relid)),
-			   errdetail("A new row there would have to take back a result row without it."),
-			   errhint("Put the table on the side whose rows are all kept, or use an inner join."));
-	return chosen;
-}
-
-static void
-refuse_target(Relation target)
-{
-	const char *name = RelationGetRelationName(target);
-	Form_pg_class form = target->rd_rel;
-
-	if (form->relkind != RELKIND_RELATION && form->relkind != RELKIND_PARTITIONED_TABLE)
-		refuse(ERRCODE_WRONG_OBJECT_TYPE, errmsg("\"%s\" is not a table", name),
-			   errdetail("Only a table tells of its changes."),
-			   errhint("Write the rollup over the table behind it."));
-	if (form->relpersistence == RELPERSISTENCE_TEMP)
-		refuse(ERRCODE_WRONG_OBJECT_TYPE, errmsg("\"%s\" is a temporary table", name),
-			   errhint("Make the rollup over a permanent table."));
-	if (form->relispartition)
-		refuse(ERRCODE_WRONG_OBJECT_TYPE, errmsg("\"%s\" is a partition", name),
-			   errdetail("Rows that come in through its parent would not be seen."),
-			   errhint("Make the rollup over the parent, with a condition in WHERE."));
-	if (form->relkind == RELKIND_RELATION &&
-		(has_superclass(RelationGetRelid(target)) || has_subclass(RelationGetRelid(target))))
-		refuse(ERRCODE_WRONG_OBJECT_TYPE, errmsg("\"%s\" is part of an inheritance tree", name),
-			   errhint("Use declarative partitioning, or a table of its own."));
-	if (form->relrowsecurity)
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED, errmsg("\"%s\" has row-level security", name),
-			   errdetail("A rollup would show to its readers what the policies hide."),
-			   errhint("Put the policies on the rollup's table instead."));
-	if (RelationGetRelid(target) < FirstNormalObjectId)
-		refuse(ERRCODE_WRONG_OBJECT_TYPE, errmsg("\"%s\" is a system catalog", name),
-			   errhint("Make the rollup over a table of your own."));
-}
-
-static void
-refuse_second_occurrence(Oid target, List *relations)
-{
-	int			occurrences = 0;
-	ListCell   *cell;
-
-	foreach(cell, relations_behind(relations))
-	{
-		Oid			relid = lfirst_oid(cell);
-
-		if (relid == target)
-			occurrences++;
-		else if (get_rel_relispartition(relid) &&
-				 list_member_oid(get_partition_ancestors(relid), target))
-			occurrences++;
-	}
-	if (occurrences > 1)
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("a rollup's query cannot read table \"%s\" twice", get_rel_name(target)),
-			   errdetail("A new row would also change result rows that other rows made."),
-			   errhint("Name the table once, without self-joins, sub-queries, views or partitions of it."));
-}
-
-static bool
-has_system_column(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Var))
-	{
-		Var		   *var = (Var *) node;
-
-		return var->varlevelsup == 0 && var->varno == *(int *) context && var->varattno < 0;
-	}
-	return expression_tree_walker(node, has_system_column, context);
-}
-
-static void
-refuse_table_use(Query *query, int index)
-{
-	RangeTblEntry *rte = rt_fetch(index, query->rtable);
-	Relation	target = relation_open(rte->relid, AccessShareLock);
-
-	refuse_target(target);
-	relation_close(target, NoLock);
-	if (!rte->inh)
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED, errmsg("a rollup's query cannot have ONLY"),
-			   errhint("Leave it out: a rollup is over the whole table."));
-	if (query_tree_walker(query, has_system_column, &index, 0))
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("a rollup's query cannot read system columns of \"%s\"", get_rel_name(rte->relid)),
-			   errhint("A new row has no place yet; use its own columns."));
 }
 
 /* ---------------------------------------------------------------- keys */
@@ -524,7 +164,7 @@ is_never_null(Node *node, const RollupQuery *rollup)
 }
 
 static void
-mark_keys(RollupQuery *rollup, bool check)
+mark_keys(RollupQuery *rollup)
 {
 	ListCell   *cell;
 
@@ -532,21 +172,8 @@ mark_keys(RollupQuery *rollup, bool check)
 	{
 		SortGroupClause *clause = lfirst_node(SortGroupClause, cell);
 		TargetEntry *entry = get_sortgroupclause_tle(clause, rollup->query->targetList);
-		RollupOutput *output;
+		RollupOutput *output = list_nth(rollup->outputs, entry->resno - 1);
 
-		if (entry->resjunk)
-			refuse(ERRCODE_INVALID_OBJECT_DEFINITION,
-				   errmsg("group key %d is not in the query's output", foreach_current_index(cell) + 1),
-				   errdetail("The rollup's rows could not be told apart."),
-				   errhint("Add the expression to the SELECT list."));
-		output = list_nth(rollup->outputs, entry->resno - 1);
-		if (check && (!OidIsValid(clause->sortop) ||
-					  !OidIsValid(GetDefaultOpClass(output->type, BTREE_AM_OID))))
-			refuse(ERRCODE_UNDEFINED_FUNCTION,
-				   errmsg("group key \"%s\" has a type without an order: %s", output->name,
-						  format_type_be(output->type)),
-				   errdetail("A rollup is unique on its keys, which takes a btree index."),
-				   errhint("Group by a cast of it, for example to text."));
 		output->is_key = true;
 		output->may_be_null = !is_never_null(output->value, rollup);
 	}
@@ -555,48 +182,12 @@ mark_keys(RollupQuery *rollup, bool check)
 
 /* ---------------------------------------------------------------- aggregates */
 
-static const char *
-instead_of(Oid aggregate)
-{
-	const char *name = get_func_name(aggregate);
-
-	if (strcmp(name, "array_agg") == 0 || strcmp(name, "string_agg") == 0)
-		return "Keep the values in the table, and aggregate them when you read it.";
-	if (strncmp(name, "json", 4) == 0 || strncmp(name, "xml", 3) == 0)
-		return "Make each value a column of its own, and build the document in a view over the rollup.";
-	if (strncmp(name, "range", 5) == 0)
-		return "Use min(lower(…)) and max(upper(…)).";
-	return "If it is your own, give it a COMBINEFUNC; an internal state also needs SERIALFUNC and DESERIALFUNC.";
-}
-
 static void
-refuse_aggregate(const Aggref *aggref)
-{
-	const char *name = get_func_name(aggref->aggfnoid);
-	const int	code = ERRCODE_FEATURE_NOT_SUPPORTED;
-
-	if (aggref->aggkind != AGGKIND_NORMAL)
-		refuse(code, errmsg("aggregate %s cannot be merged", format_procedure(aggref->aggfnoid)),
-			   errdetail("An ordered-set aggregate needs all rows of the group at once."),
-			   errhint("For percentiles use tdigest (extension tdigest)."));
-	if (aggref->aggdistinct != NIL)
-		refuse(code, errmsg("a rollup's query cannot have %s(DISTINCT …)", name),
-			   errdetail("Which values were there already is not known from the count."),
-			   errhint("Use hll_add_agg(hll_hash_…(x)) (extension hll) for a close estimate, or group by the value as well."));
-	if (aggref->aggorder != NIL)
-		refuse(code, errmsg("a rollup's query cannot have ORDER BY in an aggregate"),
-			   errdetail("Late rows would come in another order than in one run of the query."),
-			   errhint("Leave it out, or keep the order's key as a group key."));
-}
-
-static void
-describe_aggregate(RollupAggregate *aggregate, bool check)
+describe_aggregate(RollupAggregate *aggregate)
 {
 	Aggref	   *aggref = aggregate->aggref;
 	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
 	Form_pg_aggregate form;
-	Oid			serial;
-	Oid			deserial;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
@@ -607,8 +198,9 @@ describe_aggregate(RollupAggregate *aggregate, bool check)
 															 aggregate->n_arguments);
 	aggregate->combine = form->aggcombinefn;
 	aggregate->final = form->aggfinalfn;
-	serial = form->aggserialfn;
-	deserial = form->aggdeserialfn;
+	aggregate->can_be_merged = OidIsValid(form->aggcombinefn) &&
+		(aggregate->transition_type != INTERNALOID ||
+		 (OidIsValid(form->aggserialfn) && OidIsValid(form->aggdeserialfn)));
 	ReleaseSysCache(tuple);
 
 	aggregate->state_type = aggregate->transition_type == INTERNALOID ?
@@ -616,21 +208,11 @@ describe_aggregate(RollupAggregate *aggregate, bool check)
 	if (OidIsValid(get_typcollation(aggregate->state_type)))
 		aggregate->state_collation = OidIsValid(aggref->inputcollid) ?
 			aggref->inputcollid : get_typcollation(aggregate->state_type);
-	if (!check)
-		return;
-	refuse_aggregate(aggref);
-	if (!OidIsValid(aggregate->combine) ||
-		(aggregate->transition_type == INTERNALOID && (!OidIsValid(serial) || !OidIsValid(deserial))))
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("aggregate %s cannot be merged", format_procedure(aggref->aggfnoid)),
-			   errdetail("It has no function that combines two of its states."),
-			   errhint("%s", instead_of(aggref->aggfnoid)));
 }
 
 typedef struct Collector
 {
 	RollupQuery *rollup;
-	bool		check;
 	const char *output;			/* whose expression it is */
 	int			nth;			/* of its new aggregates */
 } Collector;
@@ -642,7 +224,7 @@ is_plain_count(const Aggref *aggref)
 }
 
 static RollupAggregate *
-add_aggregate(RollupQuery *rollup, Aggref *aggref, bool check)
+add_aggregate(RollupQuery *rollup, Aggref *aggref)
 {
 	RollupAggregate *aggregate;
 	ListCell   *cell;
@@ -655,7 +237,7 @@ add_aggregate(RollupQuery *rollup, Aggref *aggref, bool check)
 	}
 	aggregate = palloc0(sizeof(RollupAggregate));
 	aggregate->aggref = aggref;
-	describe_aggregate(aggregate, check);
+	describe_aggregate(aggregate);
 	if (is_plain_count(aggref))
 		rollup->rows = list_length(rollup->aggregates);
 	rollup->aggregates = lappend(rollup->aggregates, aggregate);
@@ -669,17 +251,10 @@ collect_aggregates(Node *node, void *context)
 
 	if (node == NULL)
 		return false;
-	if (IsA(node, SubLink))
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("a rollup's query cannot have a sub-query in its output"),
-			   errhint("Join the other table in FROM, or look it up in a view over the rollup."));
-	if (IsA(node, GroupingFunc))
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED, errmsg("a rollup's query cannot have GROUPING()"),
-			   errhint("Leave it out: there is one grouping only."));
 	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == 0)
 	{
 		int			before = list_length(collector->rollup->aggregates);
-		RollupAggregate *aggregate = add_aggregate(collector->rollup, (Aggref *) node, collector->check);
+		RollupAggregate *aggregate = add_aggregate(collector->rollup, (Aggref *) node);
 
 		if (list_length(collector->rollup->aggregates) > before)
 		{
@@ -787,7 +362,7 @@ number_columns(RollupQuery *rollup)
 }
 
 static void
-find_aggregates(RollupQuery *rollup, bool check)
+find_aggregates(RollupQuery *rollup)
 {
 	ListCell   *cell;
 
@@ -795,13 +370,13 @@ find_aggregates(RollupQuery *rollup, bool check)
 	foreach(cell, rollup->outputs)
 	{
 		RollupOutput *output = lfirst(cell);
-		Collector	collector = {rollup, check, output->name, 0};
+		Collector	collector = {rollup, output->name, 0};
 
 		if (!output->is_key)
 			(void) collect_aggregates(output->value, &collector);
 	}
 	if (rollup->rows < 0)
-		add_aggregate(rollup, plain_count(), false)->name = ROLLUP_ROWS_COLUMN;
+		add_aggregate(rollup, plain_count())->name = ROLLUP_ROWS_COLUMN;
 	share_columns(rollup);
 	number_columns(rollup);
 }
@@ -809,7 +384,7 @@ find_aggregates(RollupQuery *rollup, bool check)
 /* ---------------------------------------------------------------- outputs */
 
 static void
-list_outputs(RollupQuery *rollup, bool check)
+list_outputs(RollupQuery *rollup)
 {
 	ListCell   *cell;
 
@@ -817,7 +392,6 @@ list_outputs(RollupQuery *rollup, bool check)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);
 		RollupOutput *output;
-		ListCell   *other;
 
 		if (entry->resjunk)
 			continue;
@@ -827,133 +401,26 @@ list_outputs(RollupQuery *rollup, bool check)
 		output->type = exprType(output->value);
 		output->typmod = exprTypmod(output->value);
 		output->collation = exprCollation(output->value);
-		foreach(other, rollup->outputs)
-		{
-			if (check && strcmp(((RollupOutput *) lfirst(other))->name, output->name) == 0)
-				refuse(ERRCODE_DUPLICATE_COLUMN,
-					   errmsg("two outputs of the rollup's query are named \"%s\"", output->name),
-					   errhint("Name them apart with AS."));
-		}
 		rollup->outputs = lappend(rollup->outputs, output);
 	}
-	if (rollup->outputs == NIL)
-		refuse(ERRCODE_INVALID_OBJECT_DEFINITION, errmsg("a rollup's query must have an output"),
-			   errhint("Add an aggregate, for example count(*)."));
 }
 
-/* Whether an expression asks for more than keys and aggregates hold. */
-static bool
-needs_rows(Node *node, void *context)
-{
-	RollupQuery *rollup = context;
-	ListCell   *cell;
-
-	if (node == NULL)
-		return false;
-	foreach(cell, rollup->outputs)
-	{
-		RollupOutput *output = lfirst(cell);
-
-		if (output->is_key && equal(output->value, node))
-			return false;
-	}
-	if (IsA(node, Aggref))
-		return false;
-	if (IsA(node, Var) && ((Var *) node)->varlevelsup == 0)
-		return true;
-	return expression_tree_walker(node, needs_rows, context);
-}
-
-static void
-refuse_outputs(RollupQuery *rollup)
-{
-	ListCell   *cell;
-
-	foreach(cell, rollup->outputs)
-	{
-		RollupOutput *output = lfirst(cell);
-
-		if (!output->is_key && needs_rows(output->value, rollup))
-			refuse(ERRCODE_GROUPING_ERROR,
-				   errmsg("output \"%s\" is neither a group key nor an aggregate", output->name),
-				   errdetail("That it depends on a primary key may change later."),
-				   errhint("Add it to GROUP BY."));
-	}
-}
-
-static RollupQuery *
-take_apart(Query *query, int target_index, bool check)
+RollupQuery *
+rollup_query_take_apart(Query *query, int target_index)
 {
 	RollupQuery *rollup = palloc0(sizeof(RollupQuery));
 
 	rollup->query = query;
 	rollup->target_index = target_index;
 	rollup->target = rt_fetch(target_index, query->rtable)->relid;
-	list_outputs(rollup, check);
-	mark_keys(rollup, check);
-	find_aggregates(rollup, check);
+	list_outputs(rollup);
+	mark_keys(rollup);
+	find_aggregates(rollup);
 	rollup->needs_search_path = calls_lookups((Node *) query, NULL);
 	return rollup;
 }
 
 /* ---------------------------------------------------------------- what others call */
-
-/* The parser's own errors say what is wrong, but for one not what to do. */
-static Query *
-analyze(RawStmt *raw, const char *sql)
-{
-	MemoryContext context = CurrentMemoryContext;
-	Query	   *query = NULL;
-
-	PG_TRY();
-	{
-		query = parse_analyze_fixedparams(copyObject(raw), sql, NULL, 0, NULL);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION && error->hint == NULL)
-			error->hint = "Group by something that can be compared and sorted: a field of it, or a cast to text or jsonb.";
-		ReThrowError(error);
-	}
-	PG_END_TRY();
-	return query;
-}
-
-RollupQuery *
-rollup_query_parse(const char *sql, bool (*prefer) (Oid relation), RawStmt **raw)
-{
-	Findings	findings = {0};
-	RollupQuery *rollup;
-	Query	   *query;
-	int			target;
-
-	*raw = parse_one_select(sql);
-	query = analyze(*raw, sql);
-	if (query->hasWindowFuncs)
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED, errmsg("a rollup's query cannot have window functions"),
-			   errhint("Use them in a view over the rollup."));
-	if (query->hasTargetSRFs)
-		refuse(ERRCODE_FEATURE_NOT_SUPPORTED,
-			   errmsg("a rollup's query cannot have set-returning functions in its output"),
-			   errhint("Write the function in FROM."));
-	if (!query->hasAggs && query->groupClause == NIL)
-		refuse(ERRCODE_GROUPING_ERROR, errmsg("a rollup's query must group or aggregate"),
-			   errdetail("It would give a row for each row of the table."),
-			   errhint("Add GROUP BY, or an aggregate such as count(*)."));
-	(void) find((Node *) query, &findings);
-	refuse_functions(&findings);
-	target = choose_target(query, prefer);
-	refuse_table_use(query, target);
-	refuse_second_occurrence(rt_fetch(target, query->rtable)->relid, findings.relations);
-	rollup = take_apart(query, target, true);
-	refuse_outputs(rollup);
-	return rollup;
-}
 
 RollupQuery *
 rollup_query_of_definition(Oid definition, Oid target)
@@ -970,10 +437,10 @@ rollup_query_of_definition(Oid definition, Oid target)
 				 errhint("Drop the rollup with clickstream.drop_rollup, and make it again.")));
 	query = copyObject(get_view_query(view));
 	relation_close(view, NoLock);
-	foreach(cell, tables_in_from(query, (Node *) query->jointree, false, &nullable))
+	foreach(cell, rollup_query_tables(query, (Node *) query->jointree, false, &nullable))
 	{
 		if (rt_fetch(lfirst_int(cell), query->rtable)->relid == target)
-			return take_apart(query, lfirst_int(cell), false);
+			return rollup_query_take_apart(query, lfirst_int(cell));
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -45,6 +45,7 @@ typedef struct RollupAggregate
 	Oid			state_collation;
 	Oid			combine;
 	Oid			final;			/* InvalidOid: the state is the value */
+	bool		can_be_merged;
 	AttrNumber	column;			/* of the rollup's table, where its state is */
 	char	   *name;			/* that column's, when the table is made */
 	bool		is_output;		/* that column is an output */
@@ -64,11 +65,17 @@ typedef struct RollupQuery
 	bool		needs_search_path;	/* it calls functions that may look for names when they run */
 } RollupQuery;
 
-/* A user's query, every rule checked; prefer is called for each table and says whether it is meant. */
-extern RollupQuery *rollup_query_parse(const char *sql, bool (*prefer) (Oid relation), RawStmt **raw);
+/* A query that follows the rules of rollup_rules.c; the target by its range table index. */
+extern RollupQuery *rollup_query_take_apart(Query *query, int target_index);
 
 /* The query of a rollup's definition; checked when it was made. */
 extern RollupQuery *rollup_query_of_definition(Oid definition, Oid target);
+
+/*
+ * The range table indexes of all tables in FROM, in order, but not those in sub-queries.  Those that
+ * are on the nullable side of an outer join are added to *nullable_ones.
+ */
+extern List *rollup_query_tables(const Query *query, Node *from, bool nullable, List **nullable_ones);
 
 /* The column numbers of the group keys, in the order of the index. */
 extern List *rollup_query_keys(const RollupQuery *query);

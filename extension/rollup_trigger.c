@@ -8,7 +8,8 @@
  * A statement trigger fires for the table that the statement named, alone: on the parent for a row
  * that lands in a leaf, on the leaf for a row put straight into it.  So the target and everything
  * below it have the same triggers, and no row is seen twice.  TRUNCATE fires for each table that it
- * empties, before any is empty.  There are no transition tables then, so a leaf's trigger reads the leaf first.
+ * empties, before any is empty.  There are no transition tables then, so a leaf's trigger reads the
+ * leaf first.
  *
  * None of these fires for changes that logical replication applies, nor under session_replication_role =
  * replica.  A row trigger that is enabled for just those cases does; it takes one row at a time.
