@@ -58,6 +58,7 @@
 #define LOOK_AGAIN_MS (60 * 1000)
 #define PAUSE_FIRST_MS 1000
 #define PAUSE_LONGEST_MS (60 * 1000)
+#define SCOUT_PAUSE_LONGEST_MS (10 * 1000)
 #define RAN_WELL_MS (60 * 1000)
 #define TERMINATE_AGAIN_MS (10 * 1000)
 
@@ -387,11 +388,11 @@ is_held(Launcher *launcher, Oid database)
 /* ---------------------------------------------------------------- databases and scouts */
 
 static TimestampTz
-after_failures(Launcher *launcher, int failures)
+after_failures(Launcher *launcher, int failures, int longest_ms)
 {
 	int			pause = PAUSE_FIRST_MS << Min(failures - 1, 6);
 
-	return TimestampTzPlusMilliseconds(launcher->now, Min(pause, PAUSE_LONGEST_MS));
+	return TimestampTzPlusMilliseconds(launcher->now, Min(pause, longest_ms));
 }
 
 static Database *
@@ -605,7 +606,7 @@ end_scout(Launcher *launcher)
 	{
 		/* it failed; perhaps because its database has gone */
 		database->failures++;
-		database->look_at = after_failures(launcher, database->failures);
+		database->look_at = after_failures(launcher, database->failures, SCOUT_PAUSE_LONGEST_MS);
 		launcher->list_at = launcher->now;
 		due_at(launcher, launcher->now);
 		return;
@@ -651,7 +652,7 @@ run_scouts(Launcher *launcher)
 	if (!start_scout(launcher, next))
 	{
 		next->failures++;
-		next->look_at = after_failures(launcher, next->failures);
+		next->look_at = after_failures(launcher, next->failures, SCOUT_PAUSE_LONGEST_MS);
 		if (next->failures == 1)
 			ereport(LOG, (errmsg("clickstream cannot look for sources and sinks: no background "
 								 "worker is free"),
@@ -756,7 +757,7 @@ worker_ended(Launcher *launcher, WorkerSlot *slot, Tenant *tenant, const SlotVie
 	if (ran_well <= launcher->now)
 		tenant->failures = 0;
 	tenant->failures++;
-	tenant->start_at = after_failures(launcher, tenant->failures);
+	tenant->start_at = after_failures(launcher, tenant->failures, PAUSE_LONGEST_MS);
 	if (view->last_error_at < tenant->started_at)
 		worker_set_error(slot, "the worker ended: the server's log says why");
 	if (view->state != WORKER_STOPPED)
