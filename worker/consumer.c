@@ -461,8 +461,12 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, int max_rows,
 			is_whole(consumer, begin, &first, max_wait_ms))
 			break;
 	}
-	if (consumer->n_messages > 0 && consumer->handed_out_at == 0)
-		consumer->handed_out_at = GetCurrentTimestamp();
+	if (consumer->n_messages > 0)
+	{
+		if (consumer->handed_out_at == 0)
+			consumer->handed_out_at = GetCurrentTimestamp();
+		consumer_refresh_lag(consumer);
+	}
 	*messages = consumer->messages;
 	return consumer->n_messages;
 }

@@ -595,15 +595,19 @@ consumer_tell_lag(Consumer *consumer)
 	SpinLockRelease(&consumer->slot->mutex);
 }
 
-static void
-refresh_ends(Consumer *consumer, TimestampTz now)
+/* what has been fetched of each partition tells where it ends; the batch in hand counts as lag, too */
+void
+consumer_refresh_lag(Consumer *consumer)
 {
-	if (now < consumer->next_ends)
-		return;
-	consumer->next_ends = now + MS(ENDS_EVERY_MS);
-	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i].state == PARTITION_READING)
-			refresh_end(consumer, &consumer->partitions[i]);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now >= consumer->next_ends)
+	{
+		consumer->next_ends = now + MS(ENDS_EVERY_MS);
+		for (int i = 0; i < consumer->n_partitions; i++)
+			if (consumer->partitions[i].state == PARTITION_READING)
+				refresh_end(consumer, &consumer->partitions[i]);
+	}
 	consumer_tell_lag(consumer);
 }
 
@@ -676,7 +680,7 @@ consumer_attend(Consumer *consumer)
 	start_what_is_due(consumer);
 	set_targets(consumer);
 	set_running(consumer);
-	refresh_ends(consumer, now);
+	consumer_refresh_lag(consumer);
 }
 
 /* when the next of these is due, at the latest */

@@ -106,6 +106,7 @@ extern void consumer_check_last(Consumer *consumer, ConsumerPartition *partition
 extern bool consumer_is_behind(Consumer *consumer);
 extern void consumer_nudge(Consumer *consumer);
 extern void consumer_tell_lag(Consumer *consumer);
+extern void consumer_refresh_lag(Consumer *consumer);
 extern void consumer_answer(Consumer *consumer);
 
 /* consumer.c */

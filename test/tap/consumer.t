@@ -55,6 +55,24 @@ for my $workers (1, 2)
     is(sql("SELECT lag FROM clickstream.stat_sources WHERE source = 'lagging'"), 0, 'and none after it');
 }
 
+# --- and while a batch cannot be committed ---
+{
+    my $topic = new_topic('stuck', 1);
+    create_source('stuck', $topic);
+    caught_up('stuck');
+    sql(q{CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room' USING ERRCODE = 'disk_full'; END $$;
+          CREATE TRIGGER full_disk BEFORE INSERT ON stuck FOR EACH ROW EXECUTE FUNCTION full_disk()});
+    produce($topic, numbers(1, 3));
+    state_is('stuck', 'waiting', 'no room');
+    is(sql("SELECT lag, messages FROM clickstream.stat_sources WHERE source = 'stuck'"), '3|0', 'what waits is lag');
+    produce($topic, numbers(4, 5));
+    wait_for($node, "SELECT lag = 5 FROM clickstream.stat_sources WHERE source = 'stuck'", 'and so is what comes behind it');
+    sql('DROP TRIGGER full_disk ON stuck');
+    caught_up('stuck');
+    is(sql('SELECT count(*) FROM stuck'), 5, 'it goes on by itself');
+    state_is('stuck', 'running', '');
+}
+
 # --- a topic that ends in transaction markers, and aborted records ---
 {
     my $topic = new_topic('markers', 1);
@@ -170,13 +188,16 @@ for my $case ([ 'fewer', 3 ], [ 'equal', 10 ], [ 'more', 20 ])
     state_is('outage', 'waiting', 'Kafka does not answer');
     sql(qq{CREATE TABLE early (n int);
            SELECT clickstream.create_source('early', server => 'own', topic => '$topic', target => 'early')});
-    state_is('early', 'connecting', 'Kafka does not answer');
+    sql(qq{CREATE TABLE late (n int);
+           SELECT clickstream.create_source('late', server => 'own', topic => '$topic', target => 'late', start_at => 'latest', workers => 2)});
+    state_is($_, 'connecting', 'Kafka does not answer') for qw(early late);
     is(sql("SELECT clickstream.wait_for_source('outage', '1 s')"), 'f', 'nobody knows how far it is behind');
     server('kafka', 'start', 'own');
-    produce($topic, numbers(6, 8));
-    caught_up('outage');
-    caught_up('early');
-    state_is($_, 'running', '') for qw(outage early);
+    wait_for($node, "SELECT count(*) = 2 FROM clickstream.offsets WHERE source = 'late'", 'where to start is settled for all partitions at once');
+    produce([ '--partition', $_ % 2 ], $topic, numbers($_, $_)) for 6 .. 8;
+    caught_up($_) for qw(outage early late);
+    state_is($_, 'running', '') for qw(outage early late);
+    is(sql('SELECT min(n), count(*) FROM late'), '6|3', 'latest is as of the first answer, with two workers');
     is(sql('SELECT count(*) FROM outage'), 8, 'nothing lost, nothing twice');
     is(sql('SELECT count(*) FROM early'), 8, 'the one made meanwhile starts where it was told');
     adds_up($_) for qw(outage early);
