@@ -18,7 +18,6 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -51,7 +50,10 @@ check_kind(Relation relation)
 		refuse_relation(relation, "Its changes are not in the write-ahead log.",
 						"A temporary table cannot be followed; ALTER TABLE … SET LOGGED makes an unlogged one permanent.");
 	if (!compat_owns_relation(RelationGetRelid(relation), GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(relation));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table \"%s\"", RelationGetRelationName(relation)),
+				 errhint("A sink sends every row of it: its owner makes the sink, or a member of that role.")));
 }
 
 /* ---------------------------------------------------------------- columns */
