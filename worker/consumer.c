@@ -447,6 +447,8 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, int max_rows,
 				first = 0;
 
 	make_room(consumer, max_rows);
+	if (consumer->handed_out_at != 0)
+		consumer_tell_lag(consumer);	/* the batch waits: so nobody else did */
 	while (consumer->handed_out_at == 0)
 	{
 		consumer_attend(consumer);

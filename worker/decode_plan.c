@@ -314,6 +314,30 @@ build_column(DecodePlan *plan, PlanColumn *column, Relation target, Form_pg_attr
 	take_default(plan, column, target);
 }
 
+/* an entry for a column that was renamed or dropped since: silence would make every record a dead letter */
+static void
+check_entries(Relation target, Jsonb *columns)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&columns->root);
+	JsonbIteratorToken token;
+	JsonbValue	key;
+
+	while ((token = JsonbIteratorNext(&iterator, &key, true)) != WJB_DONE)
+	{
+		char	   *name;
+
+		if (token != WJB_KEY)
+			continue;
+		name = pnstrdup(key.val.string.val, key.val.string.len);
+		if (get_attnum(RelationGetRelid(target), name) <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("columns names \"%s\", which table \"%s\" does not have",
+							name, RelationGetRelationName(target)),
+					 errhint("Give columns as they are now to clickstream.alter_source.")));
+	}
+}
+
 static void
 build_columns(DecodePlan *plan, Relation target, Jsonb *columns)
 {
@@ -364,6 +388,7 @@ decode_plan_build(Relation target, Jsonb *columns)
 	plan->columns = (Jsonb *) palloc(VARSIZE(columns));
 	memcpy(plan->columns, columns, VARSIZE(columns));
 	plan->root = make_key("", 0);
+	check_entries(target, plan->columns);
 	build_columns(plan, target, plan->columns);
 	build_tables(plan->root);
 	plan->found = palloc0(sizeof(FoundField) * Max(plan->n_fields, 1));

@@ -35,12 +35,16 @@
 #include "dead_letter.h"
 #include "launcher.h"
 #include "partition.h"
+#include "read_only.h"
 #include "rollup_delta.h"
 #include "worker.h"
 #include "writer.h"
 
 /* what a batch's records may take of memory */
 #define MOST_BATCH_BYTES (32 * 1024 * 1024)
+
+/* how long a worker stays that may not write */
+#define READ_ONLY_MS 2000
 
 /* how often partitions are made for the same batch without a pause */
 #define MOST_PARTITION_TRIES 3
@@ -160,6 +164,22 @@ read_options(SourceWorker *worker)
 	return connection_options(worker->source->server, CONNECTION_KAFKA, worker->slot->owner);
 }
 
+/*
+ * default_transaction_read_only pauses a source.  What ALTER DATABASE says of it reaches a session
+ * at its start only: so after a while the worker leaves, and the next one looks again.
+ */
+static void
+pause_while_read_only(SourceWorker *worker)
+{
+	if (!DefaultXactReadOnly && !read_only_by_alter(worker->slot->owner))
+		return;
+	worker_commit();
+	worker_set_state(worker->slot, WORKER_WAITING, "default_transaction_read_only is on");
+	worker_sleep(READ_ONLY_MS, "ClickstreamSourceReadOnly");
+	launcher_wake_now();
+	proc_exit(0);
+}
+
 /* begins a transaction in which the source stands still: pause, alter, seek and drop wait for its end */
 static void
 begin_with_source(SourceWorker *worker)
@@ -167,6 +187,7 @@ begin_with_source(SourceWorker *worker)
 	worker_begin(worker->slot);
 	catalog_lock(CATALOG_SOURCE, worker->slot->object_id, ShareLock);
 	keep_source(worker);
+	pause_while_read_only(worker);
 }
 
 /* ---------------------------------------------------------------- rules for rows */
@@ -483,17 +504,6 @@ look_around(SourceWorker *worker)
 
 /* ---------------------------------------------------------------- the worker */
 
-static bool
-obeys_read_only(SourceWorker *worker)
-{
-	if (!DefaultXactReadOnly)
-		return false;
-	worker_set_state(worker->slot, WORKER_WAITING, "default_transaction_read_only is on");
-	worker_pause(4, "ClickstreamSourceRetry");
-	worker->waiting = true;
-	return true;
-}
-
 static int
 milliseconds(const Interval *interval)
 {
@@ -590,8 +600,7 @@ clickstream_source_main(Datum main_arg)
 		{
 			MemoryContextReset(worker.round_memory);
 			MemoryContextSwitchTo(worker.round_memory);
-			if (!obeys_read_only(&worker))
-				run_round(&worker);
+			run_round(&worker);
 		}
 	proc_exit(0);
 }

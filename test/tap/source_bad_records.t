@@ -175,14 +175,32 @@ produce($topic, '{"id": 100, "more": "x"}', '{"id": 5000000000}');
 done('surroundings');
 is($node->safe_psql('postgres', "SELECT id, more FROM renamed WHERE id >= 100 ORDER BY 1"), "100|x\n5000000000|d", 'a table that is renamed and altered meanwhile is followed');
 
-$node->safe_psql('postgres', "ALTER DATABASE postgres SET default_transaction_read_only = on");
+# --- a pause by default_transaction_read_only, wherever it is set ---
+my $read_only = "SELECT state = 'waiting' AND detail ~ 'read_only' FROM clickstream.stat_sources WHERE source = 'surroundings'";
+$node->safe_psql('postgres', 'ALTER DATABASE postgres SET default_transaction_read_only = on');
+wait_for($node, $read_only, 'ALTER DATABASE ... SET default_transaction_read_only is a pause');
+produce($topic, '{"id": 6}');
+$node->safe_psql('postgres', 'SET default_transaction_read_only = off; ALTER DATABASE postgres RESET default_transaction_read_only');
+done('surroundings');
 $node->append_conf('postgresql.conf', "default_transaction_read_only = on\n");
 $node->reload;
-wait_for($node, "SELECT detail ~ 'read_only' FROM clickstream.stat_sources WHERE source = 'surroundings'", 'default_transaction_read_only is a pause');
-produce($topic, '{"id": 6}');
+wait_for($node, $read_only, 'postgresql.conf is one as well');
+produce($topic, '{"id": 7}');
 $node->append_conf('postgresql.conf', "default_transaction_read_only = off\n");
 $node->reload;
-$node->safe_psql('postgres', "SET default_transaction_read_only = off; ALTER DATABASE postgres RESET default_transaction_read_only");
 done('surroundings');
+
+# --- columns follow the table, or say that they cannot ---
+$topic = new_topic('renamed');
+$node->safe_psql('postgres', 'CREATE TABLE of_columns (a int, b int);' . source('of_columns', $topic, 'of_columns', q{columns => '{"a": "x"}'}));
+produce($topic, '{"x": 1, "b": 2}');
+done('of_columns');
+$node->safe_psql('postgres', 'ALTER TABLE of_columns RENAME COLUMN a TO c');
+produce($topic, '{"x": 3, "b": 4}');
+wait_for($node, q{SELECT state = 'waiting' AND last_error ~ 'columns names "a".*does not have' AND lag = 1 FROM clickstream.stat_sources WHERE source = 'of_columns'},
+    'a column that columns names and that is gone is waited for');
+$node->safe_psql('postgres', q{SELECT clickstream.alter_source('of_columns', columns => '{"c": "x"}')});
+done('of_columns');
+is($node->safe_psql('postgres', 'SELECT c, b FROM of_columns ORDER BY 1'), "1|2\n3|4", 'and nothing is lost once columns is right');
 
 done_testing();
