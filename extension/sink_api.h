@@ -29,4 +29,7 @@ extern void sink_unpublish(const char *publication);
 extern Sink *sink_of_caller(const char *name);
 extern Sink *sink_lock_of_caller(const char *name);
 
+/* sink_wait.c: the end of all that is committed now, which it brings to disk */
+extern PGDLLEXPORT XLogRecPtr sink_end_of_log(void);
+
 #endif							/* CLICKSTREAM_SINK_API_H */

@@ -37,16 +37,18 @@ typedef struct Waiting
 	bool		told_paused;
 } Waiting;
 
-/* The end of the log as a reader sees it: what is inserted next begins behind a page's header. */
-static XLogRecPtr
-end_of_log(void)
+/* As a reader of the log sees its end: what is inserted next begins behind a page's header. */
+XLogRecPtr
+sink_end_of_log(void)
 {
 	XLogRecPtr	end = GetXLogInsertRecPtr();
 
 	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD)
-		return end - SizeOfXLogLongPHD;
-	if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		return end - SizeOfXLogShortPHD;
+		end -= SizeOfXLogLongPHD;
+	else if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		end -= SizeOfXLogShortPHD;
+	/* a commit that is not on disk yet is not decoded either */
+	XLogFlush(end);
 	return end;
 }
 
@@ -159,13 +161,6 @@ clickstream_wait_for_sink(PG_FUNCTION_ARGS)
 	waiting.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	waiting.sink_id = sink_of_caller(waiting.name)->id;
 	waiting.until = deadline(PG_ARGISNULL(1) ? &minute : PG_GETARG_INTERVAL_P(1));
-	if (PG_ARGISNULL(2))
-	{
-		/* a commit that is not on disk yet is not decoded either */
-		waiting.target = end_of_log();
-		XLogFlush(waiting.target);
-	}
-	else
-		waiting.target = PG_GETARG_LSN(2);
+	waiting.target = PG_ARGISNULL(2) ? sink_end_of_log() : PG_GETARG_LSN(2);
 	PG_RETURN_BOOL(wait_for_worker(&waiting));
 }

@@ -40,6 +40,7 @@ static const struct
 	{"elasticsearch", inquiry_elasticsearch, false},
 	{"preview", inquiry_preview, true},
 	{"replay", inquiry_replay, true},
+	{"check_sink", inquiry_check_sink, true},
 };
 
 int64

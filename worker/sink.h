@@ -48,6 +48,9 @@ extern void sink_wait(SinkWorker *worker, const char *why);
 
 extern void sink_acknowledge(SinkWorker *worker, XLogRecPtr position);
 
+/* settings beyond background.c's, for whoever reads a sink's table */
+extern void sink_pin_settings(void);
+
 /* phase new or copying: an index is built and swapped in; afterwards the phase is another */
 extern void sink_build(SinkWorker *worker);
 

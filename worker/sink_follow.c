@@ -225,7 +225,7 @@ take_update(Following *follow, const RowChange *change)
 }
 
 static void
-delete_id(void *arg, const char *id, int length)
+delete_id(void *arg, const char *id, int length, XLogRecPtr version)
 {
 	Following  *follow = arg;
 

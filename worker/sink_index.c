@@ -299,7 +299,8 @@ take_page(json_t *root, SinkIndexEach each, void *arg, StringInfo scroll)
 	{
 		json_t	   *id = json_object_get(hit, "_id");
 
-		each(arg, json_string_value(id), json_string_length(id));
+		each(arg, json_string_value(id), json_string_length(id),
+			 (XLogRecPtr) json_integer_value(json_object_get(hit, "_version")));
 	}
 	resetStringInfo(scroll);
 	appendStringInfoString(scroll, "{\"scroll\":\"5m\",\"scroll_id\":");
@@ -313,7 +314,7 @@ sink_index_each_id(Elasticsearch *client, const char *alias, SinkIndexEach each,
 {
 	StringInfoData scroll;
 	char	   *path = elasticsearch_index_path(client, alias, "/_search?scroll=5m&_source=false");
-	char	   *body = psprintf("{\"size\":%d,\"sort\":[\"_doc\"]}", IDS_AT_ONCE);
+	char	   *body = psprintf("{\"size\":%d,\"sort\":[\"_doc\"],\"version\":true}", IDS_AT_ONCE);
 	char	   *why;
 	int			n;
 

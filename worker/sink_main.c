@@ -234,8 +234,8 @@ sink_put_row(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values, XL
 
 /* ---------------------------------------------------------------- the life */
 
-static void
-pin_settings(void)
+void
+sink_pin_settings(void)
 {
 	/* a filtered copy would not be the table: an error instead */
 	SetConfigOption("row_security", "off", PGC_SUSET, PGC_S_OVERRIDE);
@@ -281,7 +281,7 @@ clickstream_sink_main(Datum main_arg)
 {
 	SinkWorker	worker = {worker_attach(main_arg)};
 
-	pin_settings();
+	sink_pin_settings();
 	live(&worker);
 	proc_exit(0);
 }

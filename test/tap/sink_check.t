@@ -1,0 +1,50 @@
+# check_sink finds what differs between a table and its index, and mends it, while both are in use.
+use strict;
+use warnings;
+use ClickstreamTest;
+use Test::More;
+
+my $node = new_node('check');
+my $alias = unique('check');
+sub sql { return $node->safe_psql('postgres', @_) }
+my $check = q{SELECT document_id, difference FROM clickstream.check_sink('rows')};
+
+sql(connect_sql());
+sql(q{CREATE TABLE rows (id int PRIMARY KEY, n numeric, body text, p jsonb); CREATE TABLE busy (LIKE rows INCLUDING ALL);
+      INSERT INTO rows SELECT i, 12345678901234567890.5 + i, 'body ' || i, jsonb_build_object('i', i) FROM generate_series(1, 3000) i});
+sql("SELECT clickstream.create_sink('rows', server => 'search', relation => 'rows', index => '$alias')");
+my (undef, undef, $error) = $node->psql('postgres', $check);
+is(sql(q{SELECT clickstream.wait_for_sink('rows', '60 s')}), 't', 'copied');
+wait_for($node, q{SELECT state = 'running' FROM clickstream.stat_sinks}, 'following');
+is(sql($check), '', 'nothing differs');
+
+es('DELETE', "/$alias/_doc/17");
+es('PUT', "/$alias/_doc/18", { id => 18, body => 'someone wrote here' });
+es('PUT', "/$alias/_doc/9999", { id => 9999, body => 'nobody has this row' });
+sql(q{UPDATE rows SET body = 'changed' WHERE id = 19});
+is(sql($check), "17|missing\n18|different\n9999|extra", 'missing, different, extra');
+is(sql($check), "17|missing\n18|different\n9999|extra", 'to look changes nothing');
+is(sql(q{SELECT count(*) FROM clickstream.check_sink('rows', repair => true)}), 3, 'repaired');
+is(sql($check), '', 'nothing differs any more');
+is(es_count($alias), 3000, 'all documents');
+is(es_search($alias, { term => { id => 18 } })->{18}{body}, 'body 18', 'as the table says');
+
+# --- while the table changes ---
+
+$node->append_conf('postgresql.conf', 'synchronous_commit = off');
+$node->reload;
+my $changes = IPC::Run::start([ 'psql', '-X', '-d', $node->connstr('postgres'), '-c', q{
+    DO $$ BEGIN FOR k IN 1 .. 400 LOOP
+        UPDATE rows SET body = 'round ' || k WHERE id % 50 = k % 50; DELETE FROM rows WHERE id = k; INSERT INTO rows VALUES (10000 + k, k); COMMIT;
+    END LOOP; END $$} ], '>', '/dev/null');
+my @differences = map { sql($check) } 1 .. 5;
+$changes->finish;
+is(join('', @differences), '', 'no false alarm while the table changes');
+is(sql($check), '', 'nor after');
+
+sql(q{SELECT clickstream.pause_sink('rows')});
+(undef, undef, $error) = $node->psql('postgres', $check);
+like($error, qr/does not follow its table now.*It is paused.*resume_sink/s, 'a paused sink is not compared');
+
+es('DELETE', "/$_") for keys %{ es('GET', "/$alias*") };
+done_testing();

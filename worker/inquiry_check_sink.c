@@ -1,0 +1,401 @@
+/*
+ * inquiry_check_sink.c
+ *		The inquiry "check_sink": which documents of an index are not what the table says.
+ *
+ * Request: {"sink": 3, "repair": false}.  Answer: [{"document_id": "17", "difference": "missing"}, …].
+ *
+ * Table and index are compared while both are in use.  A snapshot of the table is taken, the sink's
+ * worker comes as far as that, and then a document can differ for an honest reason only where its row
+ * changed since: that is told by its version, or by a second pass over a new snapshot.  Only what differs in
+ * both passes is reported.  Repairs carry the position of the second snapshot as their version, so
+ * a change that follows is never undone by one.  Started by the SQL function check_sink.
+ */
+#include "postgres.h"
+
+#include <jansson.h>
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/spin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "background.h"
+#include "copy.h"
+#include "inquiry_kinds.h"
+#include "sink.h"
+#include "sink_api.h"
+#include "sink_index.h"
+#include "worker.h"
+
+#define ROWS_AT_ONCE 500
+#define CATCH_UP_MS (60 * 1000)
+#define REPAIR_BYTES (4 * 1024 * 1024)
+#define PATIENCE_MS (60 * 1000)
+
+/* hashes of ids; sorted before it is searched */
+typedef struct IdSet
+{
+	uint64	   *hashes;
+	Size		n;
+	Size		size;
+} IdSet;
+
+typedef struct Comparison
+{
+	SinkWorker	worker;			/* no worker: what its functions need */
+	WorkerSlot	slot;
+	DocumentPlan *plan;
+	XLogRecPtr	before;			/* the log's end before the snapshot was taken */
+	bool		repair;
+	IdSet		rows;			/* all ids of the table */
+	IdSet		found;			/* ids that differ in this pass */
+	IdSet	   *suspects;		/* ids that differed in the pass before; NULL in the first */
+	StringInfo	answer;			/* NULL in the first pass */
+	Bulk	   *bulk;			/* for repairs */
+
+	/* rows that wait for company in a request */
+	MemoryContext context;		/* of the texts below */
+	int			n;
+	char	   *ids[ROWS_AT_ONCE];
+	int			id_lengths[ROWS_AT_ONCE];
+	char	   *documents[ROWS_AT_ONCE];
+	StringInfoData id;
+	StringInfoData document;
+} Comparison;
+
+/* ---------------------------------------------------------------- sets of ids */
+
+static void
+id_set_add(IdSet *set, const char *id, int length)
+{
+	if (set->n == set->size)
+	{
+		set->size = Max(set->size * 2, 1024);
+		set->hashes = set->hashes ? repalloc_huge(set->hashes, sizeof(uint64) * set->size) :
+			MemoryContextAllocHuge(TopMemoryContext, sizeof(uint64) * set->size);
+	}
+	set->hashes[set->n++] = hash_bytes_extended((const unsigned char *) id, length, 0);
+}
+
+static int
+compare_hashes(const void *a, const void *b)
+{
+	uint64		x = *(const uint64 *) a;
+	uint64		y = *(const uint64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+id_set_sort(IdSet *set)
+{
+	if (set->n > 0)
+		qsort(set->hashes, set->n, sizeof(uint64), compare_hashes);
+}
+
+static bool
+id_set_has(const IdSet *set, const char *id, int length)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) id, length, 0);
+
+	return set->n > 0 && bsearch(&hash, set->hashes, set->n, sizeof(uint64), compare_hashes) != NULL;
+}
+
+/* ---------------------------------------------------------------- what differs */
+
+static void
+repair(Comparison *comparison, const char *id, int length, const char *document)
+{
+	if (document)
+	{
+		appendStringInfoString(bulk_begin_index(comparison->bulk, id, length, comparison->before),
+							   document);
+		bulk_end_index(comparison->bulk);
+	}
+	else
+		bulk_delete(comparison->bulk, id, length, comparison->before);
+}
+
+/* document: as it should be, NULL for one that should not be */
+static void
+differs(Comparison *comparison, const char *id, int length, const char *difference,
+		const char *document)
+{
+	StringInfo	answer = comparison->answer;
+
+	id_set_add(&comparison->found, id, length);
+	if (comparison->suspects == NULL || !id_set_has(comparison->suspects, id, length))
+		return;
+	appendStringInfoString(answer, answer->data[answer->len - 1] == '[' ? "{\"document_id\":" :
+						   ",{\"document_id\":");
+	json_append_string(answer, id, length);
+	appendStringInfo(answer, ",\"difference\":\"%s\"}", difference);
+	if (comparison->repair)
+		repair(comparison, id, length, document);
+}
+
+/* The text as it was sent, as Elasticsearch keeps it; or, if it was written anew, its meaning. */
+static bool
+same_document(const char *document, json_t *source)
+{
+	json_t	   *ours = json_loads(document, JSON_DECODE_INT_AS_REAL, NULL);
+	bool		same = ours != NULL && json_equal(ours, source);
+
+	json_decref(ours);
+	return same;
+}
+
+static void
+compare_document(Comparison *comparison, int i, json_t *reply)
+{
+	XLogRecPtr	version = (XLogRecPtr) json_number_value(json_object_get(reply, "_version"));
+	json_t	   *source = json_object_get(reply, "_source");
+
+	if (version > comparison->before)
+		return;					/* its row changed meanwhile */
+	if (source == NULL)
+		differs(comparison, comparison->ids[i], comparison->id_lengths[i], "missing",
+				comparison->documents[i]);
+	else if (!same_document(comparison->documents[i], source))
+		differs(comparison, comparison->ids[i], comparison->id_lengths[i], "different",
+				comparison->documents[i]);
+}
+
+static void
+fail(const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("table and index could not be compared"),
+			 errdetail("%s.", why),
+			 errhint("Look at clickstream.stat_sinks, and try again.")));
+}
+
+/* asks for the documents of the rows at hand */
+static void
+compare_portion(Comparison *comparison)
+{
+	Elasticsearch *client = comparison->worker.client;
+	ElasticsearchReply reply;
+	StringInfoData request;
+	json_t	   *root;
+	json_t	   *documents;
+	int			i;
+
+	if (comparison->n == 0)
+		return;
+	initStringInfo(&request);
+	for (i = 0; i < comparison->n; i++)
+	{
+		appendStringInfoString(&request, i == 0 ? "{\"ids\":[" : ",");
+		json_append_string(&request, comparison->ids[i], comparison->id_lengths[i]);
+	}
+	appendStringInfoString(&request, "]}");
+	elasticsearch_ask(client, "POST",
+					  elasticsearch_index_path(client, comparison->worker.sink->index, "/_mget"),
+					  request.data, &reply);
+	if (reply.status != 200)
+		fail(elasticsearch_error(&reply, NULL));
+	root = json_loadb(reply.text, reply.length, JSON_DECODE_INT_AS_REAL, NULL);
+	documents = json_object_get(root, "docs");
+	if (json_array_size(documents) != comparison->n)
+		fail("the answer could not be read");
+	for (i = 0; i < comparison->n; i++)
+		compare_document(comparison, i, json_array_get(documents, i));
+	json_decref(root);
+
+	if (!bulk_is_empty(comparison->bulk))
+		bulk_send(comparison->bulk, InvalidXLogRecPtr);
+	if (!bulk_settle(comparison->bulk))
+		fail("Elasticsearch does not take the repairs");
+	comparison->n = 0;
+	MemoryContextReset(comparison->context);
+}
+
+static void
+take_row(void *arg, const ColumnValue *values)
+{
+	Comparison *comparison = arg;
+	MemoryContext old;
+	int			i = comparison->n;
+
+	if (!document_id(comparison->plan, values, &comparison->id))
+		return;					/* a dead letter, by rule */
+	id_set_add(&comparison->rows, comparison->id.data, comparison->id.len);
+	resetStringInfo(&comparison->document);
+	document_append(comparison->plan, values, &comparison->document);
+
+	old = MemoryContextSwitchTo(comparison->context);
+	comparison->ids[i] = pnstrdup(comparison->id.data, comparison->id.len);
+	comparison->id_lengths[i] = comparison->id.len;
+	comparison->documents[i] = pstrdup(comparison->document.data);
+	comparison->n++;
+	if (comparison->n == ROWS_AT_ONCE)
+		compare_portion(comparison);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+take_document_id(void *arg, const char *id, int length, XLogRecPtr version)
+{
+	Comparison *comparison = arg;
+
+	if (version <= comparison->before && !id_set_has(&comparison->rows, id, length))
+		differs(comparison, id, length, "extra", NULL);
+}
+
+/* ---------------------------------------------------------------- one pass */
+
+static XLogRecPtr
+acknowledged(int32 sink_id, bool ask)
+{
+	WorkerSlot *slot;
+	XLogRecPtr	position;
+
+	if (worker_slots_of(WORKER_SINK, sink_id, &slot, 1) == 0)
+		return InvalidXLogRecPtr;
+	SpinLockAcquire(&slot->mutex);
+	position = slot->acknowledged;
+	if (ask)
+		slot->asked++;
+	SpinLockRelease(&slot->mutex);
+	if (ask)
+		worker_wake(slot);
+	return position;
+}
+
+/* the sink's worker has come as far as the snapshot that we hold */
+static void
+wait_for_sink(const Inquiry *inquiry, int32 sink_id)
+{
+	XLogRecPtr	target = sink_end_of_log();
+	TimestampTz since = GetCurrentTimestamp();
+	bool		ask = true;
+
+	while (acknowledged(sink_id, ask) < target)
+	{
+		ask = false;
+		if (inquiry_time_left(inquiry, 1000) == 0)
+			proc_exit(0);
+		if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), CATCH_UP_MS))
+			fail("the sink does not catch up with the write-ahead log");
+		worker_sleep(10, "ClickstreamCheckSink");
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+one_pass(Comparison *comparison, const Inquiry *inquiry)
+{
+	RelationDescription *relation;
+	char	   *why;
+
+	comparison->before = GetXLogInsertRecPtr();
+	worker_begin(&comparison->slot);
+	wait_for_sink(inquiry, comparison->worker.sink->id);
+	relation = copy_describe(comparison->worker.sink->relation);
+	comparison->plan = document_plan(relation, comparison->worker.sink->columns,
+									 comparison->worker.sink->id_columns);
+	copy_table(relation, take_row, comparison);
+	compare_portion(comparison);
+	id_set_sort(&comparison->rows);
+	why = sink_index_each_id(comparison->worker.client, comparison->worker.sink->index,
+							 take_document_id, comparison);
+	if (why)
+		fail(why);
+	if (!bulk_is_empty(comparison->bulk))
+		bulk_send(comparison->bulk, InvalidXLogRecPtr);
+	if (!bulk_settle(comparison->bulk))
+		fail("Elasticsearch does not take the repairs");
+	worker_commit();
+	id_set_sort(&comparison->found);
+}
+
+static Bulk *
+open_bulk(Comparison *comparison)
+{
+	BulkOptions options = {
+		.alias = comparison->worker.sink->index,
+		.bytes = REPAIR_BYTES,
+		.slot = &comparison->slot,
+		.working_state = WORKER_RUNNING,
+		.patience_ms = PATIENCE_MS
+	};
+
+	return bulk_open(comparison->worker.client, &options);
+}
+
+static Comparison *
+start(const Inquiry *inquiry)
+{
+	Comparison *comparison = palloc0(sizeof(Comparison));
+	MemoryContext here = CurrentMemoryContext;
+	Sink	   *sink;
+
+	background_pin_settings();
+	sink_pin_settings();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(here);
+	sink = catalog_sink_by_id((int32) inquiry_number(inquiry, "sink"));
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(here);
+	if (sink == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the sink is not there for others yet, or no longer"),
+				 errhint("Commit what made it, and try again.")));
+
+	SpinLockInit(&comparison->slot.mutex);
+	ConditionVariableInit(&comparison->slot.changed);
+	comparison->slot.kind = WORKER_SINK;
+	comparison->slot.owner = sink->owner;
+	comparison->slot.object_id = sink->id;
+	strlcpy(comparison->slot.name, sink->name, sizeof(comparison->slot.name));
+	comparison->worker.slot = &comparison->slot;
+	comparison->worker.sink = sink;
+	comparison->worker.client = elasticsearch_open(inquiry->options);
+	comparison->bulk = open_bulk(comparison);
+	comparison->repair = json_is_true(json_object_get(inquiry->request, "repair"));
+	comparison->context = AllocSetContextCreate(here, "rows to compare", ALLOCSET_DEFAULT_SIZES);
+	initStringInfo(&comparison->id);
+	initStringInfo(&comparison->document);
+	return comparison;
+}
+
+InquiryResult
+inquiry_check_sink(const Inquiry *inquiry, StringInfo answer)
+{
+	MemoryContext here = CurrentMemoryContext;
+	Comparison *comparison = start(inquiry);
+	IdSet		suspects;
+	char	   *why = NULL;
+
+	if (sink_index_look(comparison->worker.client, comparison->worker.sink, &why) != INDEX_OURS)
+	{
+		appendStringInfoString(answer, why);
+		return INQUIRY_REFUSED;
+	}
+	one_pass(comparison, inquiry);
+	MemoryContextSwitchTo(here);
+	appendStringInfoChar(answer, '[');
+	if (comparison->found.n > 0)
+	{
+		suspects = comparison->found;
+		comparison->suspects = &suspects;
+		comparison->answer = answer;
+		memset(&comparison->found, 0, sizeof(IdSet));
+		comparison->rows.n = 0;
+		one_pass(comparison, inquiry);
+		MemoryContextSwitchTo(here);
+		sink_store_refusals(&comparison->worker, comparison->bulk);
+	}
+	appendStringInfoChar(answer, ']');
+	return INQUIRY_ANSWERED;
+}
