@@ -131,7 +131,7 @@ append_columns(StringInfo sql, const RollupQuery *query)
 		append_column(sql, output->name, output->type, output->typmod, output->collation);
 	}
 	if (query->is_single_group)
-		appendStringInfoString(sql, ", " ROLLUP_KEY_COLUMN " boolean");
+		appendStringInfo(sql, ", %s boolean", quote_identifier(query->key_name));
 	foreach(cell, query->aggregates)
 	{
 		RollupAggregate *aggregate = lfirst(cell);
@@ -150,7 +150,7 @@ key_names(const RollupQuery *query)
 	ListCell   *cell;
 
 	if (query->is_single_group)
-		return ROLLUP_KEY_COLUMN;
+		return quote_identifier(query->key_name);
 	initStringInfo(&names);
 	foreach(cell, rollup_query_keys(query))
 		appendStringInfo(&names, "%s%s", foreach_current_index(cell) > 0 ? ", " : "",
@@ -248,7 +248,7 @@ key_list(const RollupQuery *query)
 	ListCell   *cell;
 
 	if (query->is_single_group)
-		return list_make1(pstrdup(ROLLUP_KEY_COLUMN));
+		return list_make1(pstrdup(query->key_name));
 	foreach(cell, rollup_query_keys(query))
 		names = lappend(names, ((RollupOutput *) list_nth(query->outputs, lfirst_int(cell) - 1))->name);
 	return names;

@@ -432,6 +432,33 @@ removal_text(const RollupMerge *merge, const bool *null_keys)
 
 /* ---------------------------------------------------------------- their execution */
 
+void
+rollup_merge_does_not_fit(Oid rollup)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the columns of \"%s\" do not fit its definition", get_rel_name(rollup)),
+			 errhint("Drop the rollup with clickstream.drop_rollup, and make it again.")));
+}
+
+static void
+require_columns(const RollupMerge *merge)
+{
+	int			n;
+
+	for (n = 1; n <= merge->query->n_columns; n++)
+	{
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(merge->rollup), Int16GetDatum(n));
+		bool		there = HeapTupleIsValid(tuple) &&
+			!((Form_pg_attribute) GETSTRUCT(tuple))->attisdropped;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		if (!there)
+			rollup_merge_does_not_fit(merge->rollup);
+	}
+}
+
 /* the keys and states, under the names of the table's columns */
 static TupleDesc
 describe_states(const RollupMerge *merge)
@@ -462,6 +489,7 @@ rollup_merge_create(const RollupQuery *query, Oid rollup)
 
 	merge->query = query;
 	merge->rollup = rollup;
+	require_columns(merge);
 	merge->states_desc = describe_states(merge);
 	return merge;
 }

@@ -38,6 +38,9 @@ typedef struct RollupMerge
 extern RollupMerge *rollup_merge_create(const RollupQuery *query, Oid rollup);
 extern void rollup_merge_free(RollupMerge *merge);
 
+/* for an owner who altered the table or replaced the definition */
+extern void rollup_merge_does_not_fit(Oid rollup) pg_attribute_noreturn();
+
 /* Both as the current user, who is the rollup's owner. */
 extern void rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states);
 extern void rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestate *left);

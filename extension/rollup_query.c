@@ -316,7 +316,7 @@ share_columns(RollupQuery *rollup)
 }
 
 static bool
-name_is_taken(const RollupQuery *rollup, const RollupAggregate *except, const char *name)
+is_output_name(const RollupQuery *rollup, const char *name)
 {
 	ListCell   *cell;
 
@@ -325,6 +325,27 @@ name_is_taken(const RollupQuery *rollup, const RollupAggregate *except, const ch
 		if (strcmp(((RollupOutput *) lfirst(cell))->name, name) == 0)
 			return true;
 	}
+	return false;
+}
+
+static void
+add_key_column(RollupQuery *rollup, AttrNumber column)
+{
+	int			n = 1;
+
+	rollup->key_column = column;
+	rollup->key_name = ROLLUP_KEY_COLUMN;
+	while (is_output_name(rollup, rollup->key_name))
+		rollup->key_name = makeObjectName(ROLLUP_KEY_COLUMN, psprintf("%d", ++n), NULL);
+}
+
+static bool
+name_is_taken(const RollupQuery *rollup, const RollupAggregate *except, const char *name)
+{
+	ListCell   *cell;
+
+	if (is_output_name(rollup, name))
+		return true;
 	foreach(cell, rollup->aggregates)
 	{
 		RollupAggregate *other = lfirst(cell);
@@ -334,7 +355,7 @@ name_is_taken(const RollupQuery *rollup, const RollupAggregate *except, const ch
 		if (strcmp(other->name, name) == 0)
 			return true;
 	}
-	return rollup->is_single_group && strcmp(ROLLUP_KEY_COLUMN, name) == 0;
+	return rollup->is_single_group && strcmp(rollup->key_name, name) == 0;
 }
 
 /* The hidden columns come after the outputs: the key of a single group, then states in order. */
@@ -345,7 +366,7 @@ number_columns(RollupQuery *rollup)
 	ListCell   *cell;
 
 	if (rollup->is_single_group)
-		rollup->key_column = next++;
+		add_key_column(rollup, next++);
 	foreach(cell, rollup->aggregates)
 	{
 		RollupAggregate *aggregate = lfirst(cell);
@@ -485,7 +506,7 @@ rollup_query_of_states(const RollupQuery *rollup)
 
 	if (rollup->is_single_group)
 		entries = list_make1(makeTargetEntry((Expr *) makeBoolConst(true, false), 1,
-											 pstrdup(ROLLUP_KEY_COLUMN), false));
+											 pstrdup(rollup->key_name), false));
 	foreach(cell, query->targetList)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);

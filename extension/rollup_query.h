@@ -60,6 +60,7 @@ typedef struct RollupQuery
 	List	   *outputs;		/* of RollupOutput *, by column number */
 	List	   *aggregates;		/* of RollupAggregate *, by column number */
 	AttrNumber	key_column;		/* of a single group, else 0 */
+	const char *key_name;		/* that column's, when the table is made */
 	int			rows;			/* index in aggregates of the plain count(*) */
 	int			n_columns;		/* of the rollup's table, as made */
 	bool		needs_search_path;	/* it calls functions that may look for names when they run */

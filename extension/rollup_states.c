@@ -109,14 +109,10 @@ require_types(const PlannedStmt *plan, const RollupMerge *merge)
 			exprType((Node *) lfirst_node(TargetEntry, cell)->expr) ==
 			TupleDescAttr(merge->states_desc, n)->atttypid)
 			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the columns of \"%s\" do not fit its definition", get_rel_name(merge->rollup)),
-				 errhint("Drop the rollup with clickstream.drop_rollup, and make it again.")));
+		rollup_merge_does_not_fit(merge->rollup);
 	}
 	if (list_length(entries) != merge->states_desc->natts)
-		elog(ERROR, "a rollup's query gives %d states instead of %d", list_length(entries),
-			 merge->states_desc->natts);
+		rollup_merge_does_not_fit(merge->rollup);
 }
 
 static PlannedStmt *
