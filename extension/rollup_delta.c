@@ -64,7 +64,8 @@ struct RollupSet
 	List	   *plans;			/* of RollupPlan *, ordered by id */
 	bool		is_stale;
 	int			in_use;
-	MemoryContextCallback forget;
+	MemoryContextCallback forget;	/* of context */
+	MemoryContextCallback free;		/* of loaded */
 };
 
 /*
@@ -139,26 +140,28 @@ rollup_set_changed(Oid target)
 
 /* ---------------------------------------------------------------- making a set */
 
+/*
+ * The plans' memory is about to go, by us or with the set.  Of two contexts the child's callback comes
+ * first, so the set is still there.
+ */
 static void
-free_plans(RollupSet *set)
+free_plans(void *argument)
 {
+	RollupSet  *set = argument;
 	ListCell   *cell;
 
 	foreach(cell, set->plans)
 		rollup_merge_free(((RollupPlan *) lfirst(cell))->merge);
 	set->plans = NIL;
-	MemoryContextReset(set->loaded);
 }
 
+/* Nothing below the set's own context may be touched: it is gone. */
 static void
 forget_set(void *argument)
 {
 	RollupSet  *set = argument;
-	ListCell   *cell;
 
 	dlist_delete(&set->node);
-	foreach(cell, set->plans)
-		rollup_merge_free(((RollupPlan *) lfirst(cell))->merge);
 }
 
 static RollupSet *
@@ -212,6 +215,9 @@ load(RollupSet *set)
 	MemoryContext caller = MemoryContextSwitchTo(set->loaded);
 	ListCell   *cell;
 
+	set->free.func = free_plans;
+	set->free.arg = set;
+	MemoryContextRegisterResetCallback(set->loaded, &set->free);
 	foreach(cell, catalog_rollups_of_target(set->target))
 	{
 		Rollup	   *rollup = lfirst(cell);
@@ -231,7 +237,7 @@ load(RollupSet *set)
 static void
 reload(RollupSet *set)
 {
-	free_plans(set);
+	MemoryContextReset(set->loaded);
 	set->is_stale = false;
 	PG_TRY();
 	{
