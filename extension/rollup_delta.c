@@ -441,21 +441,38 @@ add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
 	retire_groups(plan);
 }
 
+/* the states of some of the changed rows: all of them again, or computed, or none */
+static Tuplestorestate *
+states_of_part(RollupSet *set, RollupPlan *plan, const Change *change, Tuplestorestate *part,
+			   Tuplestorestate *all_states)
+{
+	if (part == NULL || part == change->all)
+		return part == NULL ? NULL : all_states;
+	return states_of_rows(set, plan, part, change->desc);
+}
+
+static void
+end_part(Tuplestorestate *states, Tuplestorestate *all_states)
+{
+	if (states != NULL && states != all_states)
+		tuplestore_end(states);
+}
+
 static void
 recompute_groups(RollupSet *set, RollupPlan *plan, const Change *change)
 {
 	RollupTouched touched = {.again = change->again, .except = change->except};
 
 	touched.groups = states_of_rows(set, plan, change->all, change->desc);
-	if (tuplestore_tuple_count(touched.groups) == 0)
-		return;
-	if (change->old != NULL)
-		touched.old = change->old == change->all ? touched.groups :
-			states_of_rows(set, plan, change->old, change->desc);
-	if (change->fresh != NULL)
-		touched.fresh = change->fresh == change->all ? touched.groups :
-			states_of_rows(set, plan, change->fresh, change->desc);
-	rollup_recompute(plan->merge, &touched);
+	if (tuplestore_tuple_count(touched.groups) > 0)
+	{
+		touched.old = states_of_part(set, plan, change, change->old, touched.groups);
+		touched.fresh = states_of_part(set, plan, change, change->fresh, touched.groups);
+		rollup_recompute(plan->merge, &touched);
+		end_part(touched.old, touched.groups);
+		end_part(touched.fresh, touched.groups);
+	}
+	tuplestore_end(touched.groups);
 }
 
 /*
@@ -477,7 +494,10 @@ fill_range(RollupSet *set, RollupPlan *plan, const Change *change)
 		rollup_merge_totals(merge, change->range).groups - tuplestore_tuple_count(states);
 	if (kept > 0 && before.rows == rollup_merge_rows_of(merge, states))
 	{
-		rollup_merge_remove(merge, rollup_merge_groups(merge, change->range), states);
+		Tuplestorestate *groups = rollup_merge_groups(merge, change->range);
+
+		rollup_merge_remove(merge, groups, states);
+		tuplestore_end(groups);
 		kept = 0;
 	}
 	if (change->kept != NULL)
@@ -553,6 +573,8 @@ rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fres
 	}
 	note_recomputed(set->target);
 	apply_to_all(set, &change, recompute_groups);
+	if (change.all != change.old && change.all != change.fresh)
+		tuplestore_end(change.all);
 }
 
 void

@@ -166,15 +166,39 @@ replace(RollupMerge *merge, Tuplestorestate *groups, Tuplestorestate *now)
 		rollup_merge_remove(merge, groups, now);
 }
 
+/* adds states, and is done with them */
+static void
+add(RollupMerge *merge, Tuplestorestate *states)
+{
+	rollup_merge_run(merge, ROLLUP_ADD, states);
+	tuplestore_end(states);
+}
+
 static void
 add_to_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *lost,
 			const bool *null_keys)
 {
+	Tuplestorestate *old;
+
 	if (touched->fresh)
-		rollup_merge_run(merge, ROLLUP_ADD, filter(merge, touched->fresh, true, lost, null_keys));
-	if (touched->old)
-		rollup_merge_run(merge, ROLLUP_ADD,
-						 negated_states(merge, filter(merge, touched->old, true, lost, null_keys)));
+		add(merge, filter(merge, touched->fresh, true, lost, null_keys));
+	if (!touched->old)
+		return;
+	old = filter(merge, touched->old, true, lost, null_keys);
+	add(merge, negated_states(merge, old));
+	tuplestore_end(old);
+}
+
+static void
+replace_others(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *now,
+			   Tuplestorestate *lost, const bool *null_keys)
+{
+	Tuplestorestate *groups = filter(merge, touched->groups, false, lost, null_keys);
+	Tuplestorestate *states = filter(merge, now, false, lost, null_keys);
+
+	replace(merge, groups, states);
+	tuplestore_end(groups);
+	tuplestore_end(states);
 }
 
 void
@@ -189,11 +213,12 @@ rollup_recompute(RollupMerge *merge, const RollupTouched *touched)
 	now = rollup_states_of_target(merge, &which);
 	lost = find_lost(merge, touched, now, which.null_keys);
 	if (tuplestore_tuple_count(lost) == 0)
-	{
 		replace(merge, touched->groups, now);
-		return;
+	else
+	{
+		replace_others(merge, touched, now, lost, which.null_keys);
+		add_to_lost(merge, touched, lost, which.null_keys);
 	}
-	replace(merge, filter(merge, touched->groups, false, lost, which.null_keys),
-			filter(merge, now, false, lost, which.null_keys));
-	add_to_lost(merge, touched, lost, which.null_keys);
+	tuplestore_end(now);
+	tuplestore_end(lost);
 }

@@ -120,6 +120,18 @@ is_truncating(Oid target)
 	return truncating.target == target && truncating.transaction == GetCurrentTransactionIdIfAny();
 }
 
+static void
+before_truncate_partition(RollupSet *set, Relation partition, Relation target)
+{
+	Tuplestorestate *all = rows_of_table(partition);
+	Tuplestorestate *rows = rows_for_target(partition, target, all);
+
+	rollup_set_recompute(set, rows, NULL, RelationGetDescr(target), RelationGetRelid(partition));
+	if (rows != all)
+		tuplestore_end(rows);
+	tuplestore_end(all);
+}
+
 /* A whole target: the rollup is emptied afterwards, and its partitions have nothing to do before. */
 static void
 around_truncate(RollupSet *set, TriggerData *data, Relation target)
@@ -141,11 +153,27 @@ around_truncate(RollupSet *set, TriggerData *data, Relation target)
 	}
 	else if (TRIGGER_FIRED_BEFORE(data->tg_event) && relation->rd_rel->relkind == RELKIND_RELATION &&
 			 !is_truncating(RelationGetRelid(target)))
-		rollup_set_recompute(set, rows_for_target(relation, target, rows_of_table(relation)), NULL,
-							 RelationGetDescr(target), RelationGetRelid(relation));
+		before_truncate_partition(set, relation, target);
 }
 
-/* the one row of a row trigger */
+static void
+after_statement(RollupSet *set, TriggerData *data, Relation target)
+{
+	Relation	relation = data->tg_relation;
+	Tuplestorestate *old = rows_for_target(relation, target, data->tg_oldtable);
+	Tuplestorestate *fresh = rows_for_target(relation, target, data->tg_newtable);
+
+	if (old == NULL)
+		rollup_set_apply_insert(set, fresh, RelationGetDescr(target));
+	else
+		rollup_set_recompute(set, old, fresh, RelationGetDescr(target), InvalidOid);
+	if (old != data->tg_oldtable)
+		tuplestore_end(old);
+	if (fresh != data->tg_newtable)
+		tuplestore_end(fresh);
+}
+
+/* the one row of a row trigger; small enough not to leave memory */
 static Tuplestorestate *
 row_for_target(Relation relation, Relation target, TupleTableSlot *slot)
 {
@@ -183,13 +211,8 @@ tell_rollups_of(Oid target_oid, TriggerData *data)
 		after_row(set, data, target);
 	else if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 		around_truncate(set, data, target);
-	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		rollup_set_apply_insert(set, rows_for_target(data->tg_relation, target, data->tg_newtable),
-								RelationGetDescr(target));
 	else
-		rollup_set_recompute(set, rows_for_target(data->tg_relation, target, data->tg_oldtable),
-							 rows_for_target(data->tg_relation, target, data->tg_newtable),
-							 RelationGetDescr(target), InvalidOid);
+		after_statement(set, data, target);
 	table_close(target, NoLock);
 }
 
