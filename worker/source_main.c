@@ -41,7 +41,7 @@
 #include "writer.h"
 
 /* what a batch's records may take of memory */
-#define MOST_BATCH_BYTES (32 * 1024 * 1024)
+#define MOST_BATCH_BYTES (28 * 1024 * 1024)
 
 /* how long a worker stays that may not write */
 #define READ_ONLY_MS 2000

@@ -36,8 +36,11 @@
 /* rows that wait in leaves when many leaves take few rows each */
 #define MOST_COLLECTED 8000
 
+/* ... and bytes of records, whose values may take several times as much */
+#define CHUNK_BYTES (4 * 1024 * 1024)
+
 /* what the rows for the rollups may take of memory before they go to a file, in kB */
-#define ROLLUP_ROWS_KB 32768
+#define ROLLUP_ROWS_KB 16384
 
 struct Writer
 {
@@ -54,6 +57,7 @@ struct Writer
 	TupleTableSlot *slots[MOST_COLLECTED + CHUNK_RECORDS];
 	int			decoded[CHUNK_RECORDS]; /* the records whose rows are in the newest slots */
 	int			n_decoded;
+	size_t		bytes;			/* of the records whose values are still needed */
 
 	bool		guarded;		/* inside a savepoint around decoding */
 	ResourceOwner outer_owner;
@@ -205,6 +209,7 @@ decode_one(Writer *writer, Batch *batch, int i)
 	DecodeOutcome outcome = DECODED_LATER;
 
 	batch_record(batch, i, &record);
+	writer->bytes += record.value_length + record.key_length;
 	if (batch->partition != NULL)
 		batch->partition[i] = record.partition;
 	if (!writer->guarded)
@@ -227,13 +232,15 @@ decode_one(Writer *writer, Batch *batch, int i)
 	}
 }
 
-static void
+/* returns how far it came */
+static int
 decode_chunk(Writer *writer, Batch *batch, int from, int to)
 {
 	MemoryContext outer = MemoryContextSwitchTo(writer->leaves->rows);
+	int			i;
 
 	writer->n_decoded = 0;
-	for (int i = from; i < to; i++)
+	for (i = from; i < to && writer->bytes < CHUNK_BYTES; i++)
 	{
 		writer->leaves->at_record = i;
 		batch_prefetch(batch, i);
@@ -242,6 +249,7 @@ decode_chunk(Writer *writer, Batch *batch, int from, int to)
 	}
 	unguard_decoding(writer, false);
 	MemoryContextSwitchTo(outer);
+	return i;
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -399,6 +407,7 @@ static void
 forget_rows(Writer *writer)
 {
 	writer->slots_used = 0;
+	writer->bytes = 0;
 	decode_forget(writer->plan);
 	MemoryContextReset(writer->leaves->rows);
 }
@@ -408,7 +417,7 @@ static void
 flush_if_worth_it(Writer *writer)
 {
 	if (list_length(writer->leaves->all) > 1 && writer->leaves->collected < MOST_COLLECTED - CHUNK_RECORDS &&
-		writer->slots_used <= MOST_COLLECTED)
+		writer->slots_used <= MOST_COLLECTED && writer->bytes < CHUNK_BYTES)
 		return;
 	leaf_set_flush(writer->leaves);
 	forget_rows(writer);
@@ -432,9 +441,9 @@ write_stretch(Writer *writer, Batch *batch, int from, int to)
 
 	writer->new_rows = rollups ? tuplestore_begin_heap(false, false, ROLLUP_ROWS_KB) : NULL;
 	AfterTriggerBeginQuery();
-	for (int at = from; at < to; at += CHUNK_RECORDS)
+	for (int at = from; at < to;)
 	{
-		decode_chunk(writer, batch, at, Min(at + CHUNK_RECORDS, to));
+		at = decode_chunk(writer, batch, at, Min(at + CHUNK_RECORDS, to));
 		write_decoded(writer, batch);
 		flush_if_worth_it(writer);
 		CHECK_FOR_INTERRUPTS();
