@@ -336,6 +336,13 @@ CREATE FUNCTION wait_for_sink(name text, timeout interval DEFAULT '1 minute', ls
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_wait_for_sink';
 COMMENT ON FUNCTION wait_for_sink IS 'true once Elasticsearch has acknowledged all that was committed at the call (or up to lsn), false when the timeout passes first';
 
+CREATE FUNCTION _sink_ddl() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_sink_ddl';
+COMMENT ON FUNCTION _sink_ddl IS 'gives tables whose updates a sink follows a replica identity, where they have none';
+CREATE EVENT TRIGGER clickstream_sink_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+    EXECUTE FUNCTION clickstream._sink_ddl();
+COMMENT ON EVENT TRIGGER clickstream_sink_ddl IS 'partitions that come under a table that a sink follows';
+
 --
 -- What can be seen
 --

@@ -21,6 +21,18 @@ extern void sink_check_bulk(const Sink *sink);
 /* sink_table.c: the same for the table; fills in columns and id_columns; returns what is published */
 extern const char *sink_check_table(Sink *sink, const char *id);
 
+/* sink_identity.c */
+typedef enum Identity
+{
+	IDENTITY_MISSING,			/* updates of it cannot be published */
+	IDENTITY_OTHER,				/* usable, but some id column is not part of it */
+	IDENTITY_COVERS
+} Identity;
+
+/* the worst among the table and its partitions, and who has it */
+extern Identity sink_worst_identity(Relation relation, List *id_columns, Oid *who);
+extern List *sink_index_columns(Relation relation, Oid index_id);
+
 /* sink_publication.c: made and dropped in the caller's transaction */
 extern void sink_publish(const Sink *sink, const char *what);
 extern void sink_unpublish(const char *publication);

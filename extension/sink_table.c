@@ -9,14 +9,9 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/relation.h"
-#include "access/table.h"
-#include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_index.h"
-#include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -250,20 +245,6 @@ hide_state_columns(Relation relation, const Rollup *rollup, Jsonb *columns)
 
 /* ---------------------------------------------------------------- the id */
 
-static List *
-columns_of_index(Relation relation, Oid index_id)
-{
-	Relation	index = index_open(index_id, AccessShareLock);
-	List	   *names = NIL;
-	int			i;
-
-	for (i = 0; i < index->rd_index->indnkeyatts; i++)
-		names = lappend(names, get_attname(RelationGetRelid(relation),
-										   index->rd_index->indkey.values[i], false));
-	index_close(index, AccessShareLock);
-	return names;
-}
-
 /* "column" or "one, other" */
 static List *
 split_id(const char *id)
@@ -337,9 +318,9 @@ choose_id(Relation relation, const Rollup *rollup, const char *id)
 	(void) RelationGetIndexList(relation);
 	primary_key = relation->rd_pkindex;
 	if (OidIsValid(primary_key))
-		return columns_of_index(relation, primary_key);
+		return sink_index_columns(relation, primary_key);
 	if (OidIsValid(RelationGetReplicaIndex(relation)))
-		return columns_of_index(relation, RelationGetReplicaIndex(relation));
+		return sink_index_columns(relation, RelationGetReplicaIndex(relation));
 	columns = columns_of_source(RelationGetRelid(relation));
 	if (columns == NIL)
 		ereport(ERROR,
@@ -352,85 +333,17 @@ choose_id(Relation relation, const Rollup *rollup, const char *id)
 	return columns;
 }
 
-/* ---------------------------------------------------------------- the replica identity */
-
-typedef enum Identity
-{
-	IDENTITY_MISSING,			/* updates of it cannot be published */
-	IDENTITY_OTHER,				/* usable, but some id column is not part of it */
-	IDENTITY_COVERS
-} Identity;
-
-static bool
-is_member(List *names, const char *name)
-{
-	ListCell   *cell;
-
-	foreach(cell, names)
-		if (strcmp(lfirst(cell), name) == 0)
-			return true;
-	return false;
-}
-
-static Identity
-identity_of(Relation relation, List *id_columns)
-{
-	Oid			index;
-	List	   *columns;
-	ListCell   *cell;
-
-	if (relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
-		return IDENTITY_COVERS;
-	(void) RelationGetIndexList(relation);
-	index = RelationGetReplicaIndex(relation);
-	if (!OidIsValid(index))
-		return IDENTITY_MISSING;
-	columns = columns_of_index(relation, index);
-	foreach(cell, id_columns)
-		if (!is_member(columns, lfirst(cell)))
-			return IDENTITY_OTHER;
-	return IDENTITY_COVERS;
-}
-
-/* the worst identity among the table and its partitions, and who has it */
-static Identity
-worst_identity(Relation relation, List *id_columns, char **who)
-{
-	List	   *members = list_make1_oid(RelationGetRelid(relation));
-	Identity	worst = IDENTITY_COVERS;
-	ListCell   *cell;
-
-	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-		members = find_all_inheritors(RelationGetRelid(relation), AccessShareLock, NULL);
-	foreach(cell, members)
-	{
-		Relation	member = relation_open(lfirst_oid(cell), NoLock);
-		bool		is_inner = member->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
-			list_length(members) > 1;
-
-		/* rows are in the leaves; a table without any shows what they shall have */
-		if (!is_inner)
-		{
-			Identity	identity = identity_of(member, id_columns);
-
-			if (identity < worst)
-			{
-				worst = identity;
-				*who = pstrdup(RelationGetRelationName(member));
-			}
-		}
-		relation_close(member, NoLock);
-	}
-	return worst;
-}
+/* ---------------------------------------------------------------- what is published */
 
 static const char *
 choose_published(Relation relation, List *id_columns)
 {
-	char	   *who = NULL;
+	Oid			member = InvalidOid;
+	Identity	worst = sink_worst_identity(relation, id_columns, &member);
+	char	   *who = OidIsValid(member) ? get_rel_name(member) : NULL;
 	char	   *quoted;
 
-	switch (worst_identity(relation, id_columns, &who))
+	switch (worst)
 	{
 		case IDENTITY_COVERS:
 			break;

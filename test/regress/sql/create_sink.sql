@@ -71,6 +71,13 @@ ALTER TABLE sink_parts_1 REPLICA IDENTITY FULL;
 SELECT clickstream.create_sink('parts', server => 'sink_search', relation => 'sink_parts', index => 'parts', id => 'id');
 SELECT pubupdate FROM pg_publication JOIN clickstream.sinks ON publication = pubname WHERE sink = 'parts';
 
+CREATE TABLE sink_parts_2 PARTITION OF sink_parts FOR VALUES FROM ('2025-06-02') TO ('2025-06-03');
+CREATE TABLE sink_parts_3 (LIKE sink_parts);
+ALTER TABLE sink_parts ATTACH PARTITION sink_parts_3 FOR VALUES FROM ('2025-06-03') TO ('2025-06-04');
+UPDATE sink_parts SET id = 2;
+ALTER TABLE sink_clicks DROP CONSTRAINT sink_clicks_pkey;
+UPDATE sink_clicks SET page = '/';
+
 -- a name and an index are used once
 SELECT clickstream.create_sink('s', server => 'sink_search', relation => 'sink_clicks', index => 'other');
 SELECT clickstream.create_sink('t', server => 'sink_search', relation => 'sink_clicks', index => 'clicks');

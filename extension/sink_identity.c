@@ -1,0 +1,204 @@
+/*
+ * sink_identity.c
+ *		Replica identities: whether updates and deletes of a table tell which document they mean.
+ *
+ * REPLICA IDENTITY is not inherited, and PostgreSQL refuses an UPDATE of a table whose updates are
+ * published and that has none.  So a partition that comes under a followed table, and a followed
+ * table that loses its key, get REPLICA IDENTITY FULL: a sink must never make an application's
+ * statement fail.  Called by sink_table.c and by an event trigger.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relation.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_publication.h"
+#include "commands/event_trigger.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "sink_api.h"
+
+PG_FUNCTION_INFO_V1(clickstream_sink_ddl);
+
+/* ---------------------------------------------------------------- what a table has */
+
+List *
+sink_index_columns(Relation relation, Oid index_id)
+{
+	Relation	index = index_open(index_id, AccessShareLock);
+	List	   *names = NIL;
+	int			i;
+
+	for (i = 0; i < index->rd_index->indnkeyatts; i++)
+		names = lappend(names, get_attname(RelationGetRelid(relation),
+										   index->rd_index->indkey.values[i], false));
+	index_close(index, AccessShareLock);
+	return names;
+}
+
+static bool
+is_member(List *names, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, names)
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	return false;
+}
+
+static Identity
+identity_of(Relation relation, List *id_columns)
+{
+	Oid			index;
+	List	   *columns;
+	ListCell   *cell;
+
+	if (relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
+		return IDENTITY_COVERS;
+	(void) RelationGetIndexList(relation);
+	index = RelationGetReplicaIndex(relation);
+	if (!OidIsValid(index))
+		return IDENTITY_MISSING;
+	columns = sink_index_columns(relation, index);
+	foreach(cell, id_columns)
+		if (!is_member(columns, lfirst(cell)))
+			return IDENTITY_OTHER;
+	return IDENTITY_COVERS;
+}
+
+Identity
+sink_worst_identity(Relation relation, List *id_columns, Oid *who)
+{
+	List	   *members = list_make1_oid(RelationGetRelid(relation));
+	Identity	worst = IDENTITY_COVERS;
+	ListCell   *cell;
+
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		members = find_all_inheritors(RelationGetRelid(relation), AccessShareLock, NULL);
+	foreach(cell, members)
+	{
+		Relation	member = relation_open(lfirst_oid(cell), NoLock);
+		bool		is_inner = member->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
+			list_length(members) > 1;
+
+		/* rows are in the leaves; a table without any shows what they shall have */
+		if (!is_inner)
+		{
+			Identity	identity = identity_of(member, id_columns);
+
+			if (identity < worst)
+			{
+				worst = identity;
+				*who = RelationGetRelid(member);
+			}
+		}
+		relation_close(member, NoLock);
+	}
+	return worst;
+}
+
+/* ---------------------------------------------------------------- after a DDL command */
+
+static bool
+publishes_updates(const Sink *sink)
+{
+	Oid			publication = get_publication_oid(sink->publication, true);
+
+	return OidIsValid(publication) && GetPublication(publication)->pubactions.pubupdate;
+}
+
+static void
+give_identity(const Sink *sink, Oid table)
+{
+	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+												  get_rel_name(table));
+
+	if (SPI_execute(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", name), false, 0) < 0)
+		elog(ERROR, "could not set the replica identity of %s", name);
+	ereport(NOTICE,
+			(errmsg("table \"%s\" gets REPLICA IDENTITY FULL", get_rel_name(table)),
+			 errdetail("Sink \"%s\" follows its updates and deletes.", sink->name)));
+}
+
+/* each time round one more has it */
+static void
+mend_identities(const Sink *sink)
+{
+	for (;;)
+	{
+		Relation	relation = try_relation_open(sink->relation, AccessShareLock);
+		Identity	worst;
+		Oid			who = InvalidOid;
+
+		if (relation == NULL)
+			return;
+		worst = sink_worst_identity(relation, sink->id_columns, &who);
+		relation_close(relation, NoLock);
+		if (worst == IDENTITY_COVERS)
+			return;
+		give_identity(sink, who);
+	}
+}
+
+/* whether the table is the sink's, or one of its partitions */
+static bool
+concerns(const Sink *sink, Oid table)
+{
+	return table == sink->relation ||
+		(get_rel_relispartition(table) &&
+		 list_member_oid(get_partition_ancestors(table), sink->relation));
+}
+
+/* in the memory of the SPI connection */
+static List *
+changed_tables(void)
+{
+	List	   *tables = NIL;
+
+	if (SPI_execute("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
+					"WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND object_type = 'table'",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the changed tables");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		is_null;
+		Datum		table = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &is_null);
+
+		tables = lappend_oid(tables, DatumGetObjectId(table));
+	}
+	return tables;
+}
+
+Datum
+clickstream_sink_ddl(PG_FUNCTION_ARGS)
+{
+	List	   *tables;
+	ListCell   *one;
+	ListCell   *other;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("it is for the event trigger of the extension alone")));
+	SPI_connect();
+	tables = changed_tables();
+	foreach(one, tables == NIL ? NIL : catalog_sinks())
+	{
+		const Sink *sink = lfirst(one);
+
+		foreach(other, tables)
+			if (concerns(sink, lfirst_oid(other)))
+				break;
+		if (other != NULL && publishes_updates(sink))
+			mend_identities(sink);
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}
