@@ -5,7 +5,7 @@ use warnings;
 use ClickstreamTest;
 use Test::More;
 
-my $node = new_node('main');
+my $node = new_node('main', 'clickstream.max_workers' => 30, max_worker_processes => 60);
 $node->safe_psql('postgres', connect_sql() . 'CREATE TABLE events (n int, p int, o bigint)');
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -104,6 +104,29 @@ for my $workers (1, 2)
     wait_for($node, 'SELECT count(*) = 10 FROM growing', 'what the new partition held from its beginning on');
     is(sql('SELECT min(n) FROM growing'), 4, 'and nothing of before');
     adds_up('growing');
+}
+
+# --- more workers than partitions, fewer, and a change while records come; a topic shared out by hand ---
+{
+    my $topic = new_topic('shared', 3);
+    produce([ '--partition', $_ ], $topic, numbers(1, 10)) for 0 .. 2;
+    create_source('shared', $topic, 'workers => 5');
+    caught_up('shared');
+    for my $workers (1, 3, 2)
+    {
+        sql("SELECT clickstream.alter_source('shared', workers => $workers)");
+        produce($topic, numbers(1, 10));
+        caught_up('shared');
+        wait_for($node, "SELECT cardinality(pids) = $workers FROM clickstream.stat_sources WHERE source = 'shared'", "$workers workers run");
+    }
+    is(sql('SELECT count(*), count(DISTINCT (p, o)) FROM shared'), '60|60', 'each record once, whoever read it');
+    adds_up('shared');
+    create_source('half', $topic, q{partitions => '{0, 2}'});
+    create_source('rest', $topic, q{partitions => '{1}', workers => 2});
+    caught_up($_) for qw(half rest);
+    is(sql('SELECT string_agg(DISTINCT p::text, \' \') FROM half'), '0 2', 'a source reads the partitions it was given');
+    is(sql('SELECT (SELECT count(*) FROM half) + (SELECT count(*) FROM rest)'), 60, 'two of them read all between them');
+    is(sql(q{SELECT string_agg(partition::text, ' ' ORDER BY partition) FROM clickstream.offsets WHERE source = 'half'}), '0 2', 'and have offsets of those alone');
 }
 
 # --- seek ---
