@@ -330,7 +330,7 @@ sift(Consumer *consumer, rd_kafka_message_t *message)
 			consumer_check_last(consumer, partition, message);
 		return false;
 	}
-	partition->check = false;
+	partition->check = partition->unchecked = false;
 	partition->attempts = 0;
 	partition->position = message->offset + 1;
 	partition->taken++;

@@ -420,7 +420,8 @@ find_range(Consumer *consumer, ConsumerPartition *partition)
 		tear_gap(consumer, partition, low);
 	else if (partition->position <= high)
 	{
-		partition->unchecked = true;
+		/* only where the record before it is gone, too, can it not be compared */
+		partition->unchecked = partition->position == low;
 		start_reading(consumer, partition);
 	}
 	else if (partition->attempts < DOUBTS)
