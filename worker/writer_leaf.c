@@ -131,6 +131,11 @@ make_leaf(LeafSet *set, ResultRelInfo *relation)
 	Leaf	   *leaf = palloc0(sizeof(Leaf));
 	TupleConstr *constraints = RelationGetDescr(relation->ri_RelationDesc)->constr;
 
+	if (relation->ri_FdwRoutine != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("partition \"%s\" is a foreign table, which a source cannot write to",
+						RelationGetRelationName(relation->ri_RelationDesc))));
 	leaf->relation = relation;
 	if (relation != set->root)
 	{
