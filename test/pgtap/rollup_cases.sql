@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS hll;
 CREATE EXTENSION IF NOT EXISTS tdigest;
 BEGIN;
-SELECT plan(31);
+SELECT plan(33);
 SET timezone = 'UTC';
 CREATE TABLE clicks (occurred_at timestamptz NOT NULL, user_id text, page text, event text, amount numeric, payload jsonb) PARTITION BY RANGE (occurred_at);
 CREATE TABLE clicks_all PARTITION OF clicks DEFAULT;
@@ -75,6 +75,33 @@ SELECT ok((SELECT pg_column_size(_median) > 1000 FROM wide WHERE page = '/wide')
 SELECT ok((SELECT abs(median - 25000) < 250 FROM wide WHERE page = '/wide'), 'its median is about right');
 SELECT is_empty($$SELECT * FROM clickstream.check_rollup('wide')$$, 'the sketch is the same as in one run');
 DELETE FROM clicks;
+
+-- Triggers that change the same table in the midst of a statement, and foreign keys that do.
+CREATE TABLE parents (id int PRIMARY KEY);
+INSERT INTO parents VALUES (1), (2);
+CREATE TABLE nested (id int, page text, n int, parent int REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE);
+SELECT clickstream.create_rollup('nested_pages', 'SELECT page, count(*) AS c, min(n) AS least, avg(n) AS mean, sum(parent) AS p FROM nested GROUP BY page');
+CREATE FUNCTION echo() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' AND new.n < 100 THEN
+        INSERT INTO nested VALUES (new.id + 1000, new.page, new.n + 100, new.parent);
+        DELETE FROM nested WHERE id = new.id - 1;
+    ELSIF TG_OP = 'DELETE' AND old.n < 100 THEN
+        INSERT INTO nested VALUES (old.id + 5000, old.page, 200, NULL);
+    ELSIF TG_OP = 'UPDATE' AND new.n < 50 THEN
+        UPDATE nested SET n = n + 1000 WHERE id = new.id + 1000;
+        INSERT INTO nested VALUES (new.id + 9000, new.page, 300, NULL);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER echo AFTER INSERT OR UPDATE OR DELETE ON nested FOR EACH ROW EXECUTE FUNCTION echo();
+INSERT INTO nested SELECT g, '/' || g % 2, g, 1 + g % 2 FROM generate_series(1, 6) g;
+UPDATE nested SET n = n + 1 WHERE n < 40;
+DELETE FROM nested WHERE id = 6;
+SELECT is_empty($$SELECT * FROM clickstream.check_rollup('nested_pages')$$, 'changes within changes');
+DELETE FROM parents WHERE id = 1;
+UPDATE parents SET id = 7 WHERE id = 2;
+SELECT is_empty($$SELECT * FROM clickstream.check_rollup('nested_pages')$$, 'changes by a foreign key');
 
 -- Names are bound when the rollup is made, whatever search_path says later and whoever writes.
 CREATE SCHEMA hidden;
