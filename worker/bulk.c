@@ -21,6 +21,7 @@
 
 #include <jansson.h>
 
+#include "access/xlog.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -34,6 +35,9 @@
 #define REFUSED_BYTES ((Size) 64 * 1024 * 1024)
 /* a body that has grown beyond this is given back after use */
 #define LARGE_BODY ((Size) 64 * 1024 * 1024)
+
+/* conflicts of one reply whose versions are asked for */
+#define CONFLICTS_LOOKED_AT 1000
 
 typedef struct Entry
 {
@@ -70,6 +74,7 @@ struct Bulk
 	BulkOptions options;
 	char	   *path;
 	char	   *index_path;
+	char	   *versions_path;
 	Batch		batches[2];
 	Batch	   *collecting;
 	Batch	   *sent;
@@ -83,6 +88,7 @@ struct Bulk
 	int			attempt;		/* failures in a row */
 	TimestampTz failing_since;	/* 0: it is not */
 	XLogRecPtr	settled;
+	char	   *diverged;		/* or NULL */
 	MemoryContext refusal_context;
 	List	   *refusals;
 	Size		refused_bytes;
@@ -132,6 +138,7 @@ bulk_open(Elasticsearch *client, const BulkOptions *options)
 										  "items.*.status,items.*.error.type,items.*.error.reason,"
 										  "items.*.error.caused_by.reason");
 	bulk->index_path = elasticsearch_index_path(client, options->alias, "/_settings?flat_settings");
+	bulk->versions_path = elasticsearch_index_path(client, options->alias, "/_mget?_source=false");
 	batch_init(&bulk->batches[0]);
 	batch_init(&bulk->batches[1]);
 	bulk->collecting = &bulk->batches[0];
@@ -309,6 +316,12 @@ XLogRecPtr
 bulk_settled(const Bulk *bulk)
 {
 	return bulk->settled;
+}
+
+const char *
+bulk_diverged(const Bulk *bulk)
+{
+	return bulk->diverged;
 }
 
 /* ---------------------------------------------------------------- refusals */
@@ -516,6 +529,8 @@ typedef struct Outcome
 	int			waiting;
 	int			doubtful;
 	char	   *error;			/* of one that waits */
+	int			conflicts;
+	StringInfoData conflicting; /* their ids, as JSON */
 } Outcome;
 
 static void
@@ -528,12 +543,59 @@ note_waiting(Outcome *outcome, const Item *item)
 }
 
 static void
+note_conflict(Bulk *bulk, const Entry *entry, Outcome *outcome)
+{
+	if (outcome->conflicts++ >= CONFLICTS_LOOKED_AT)
+		return;
+	if (outcome->conflicts == 1)
+		initStringInfo(&outcome->conflicting);
+	else
+		appendStringInfoChar(&outcome->conflicting, ',');
+	json_append_string(&outcome->conflicting, bulk->sent->ids.data + entry->id, entry->id_length);
+}
+
+/*
+ * A conflict says that the index holds a newer version: our own, sent before a restart, unless it is
+ * of a time that has not come yet.
+ */
+static void
+look_at_conflicts(Bulk *bulk, const Outcome *outcome)
+{
+	XLogRecPtr	now = GetXLogInsertRecPtr();
+	ElasticsearchReply reply;
+	json_t	   *root;
+	json_t	   *document;
+	size_t		i;
+
+	if (outcome->conflicts == 0 || bulk->diverged)
+		return;
+	elasticsearch_ask(bulk->client, "POST", bulk->versions_path,
+					  psprintf("{\"ids\":[%s]}", outcome->conflicting.data), &reply);
+	if (reply.status != 200)
+		return;
+	root = json_loadb(reply.text, reply.length, 0, NULL);
+	json_array_foreach(json_object_get(root, "docs"), i, document)
+	{
+		XLogRecPtr	version = (XLogRecPtr) json_integer_value(json_object_get(document, "_version"));
+
+		if (version > now && bulk->diverged == NULL)
+			bulk->diverged = MemoryContextStrdup(bulk->context,
+												 psprintf("document \"%s\" has the version %X/%X, and the write-ahead log is at %X/%X",
+														  json_string_value(json_object_get(document, "_id")),
+														  LSN_FORMAT_ARGS(version), LSN_FORMAT_ARGS(now)));
+	}
+	json_decref(root);
+}
+
+static void
 take_item(Bulk *bulk, Entry *entry, const Item *item, Outcome *outcome)
 {
 	switch (elasticsearch_judge(item->status, item->type, entry->is_delete))
 	{
-		case VERDICT_DONE:
 		case VERDICT_CONFLICT:
+			note_conflict(bulk, entry, outcome);
+			/* FALLTHROUGH */
+		case VERDICT_DONE:
 			if (entry->is_delete)
 				outcome->deletes++;
 			else
@@ -626,6 +688,7 @@ take_items(Bulk *bulk, json_t *items, Outcome *outcome)
 	if (outcome->doubtful > 0)
 		judge_doubtful(bulk, doubtful, outcome);
 	json_decref(doubtful);
+	look_at_conflicts(bulk, outcome);
 	count_request(bulk, outcome->documents, outcome->deletes);
 }
 

@@ -74,6 +74,12 @@ extern XLogRecPtr bulk_settled(const Bulk *bulk);
 extern List *bulk_refusals(const Bulk *bulk);
 extern void bulk_forget_refusals(Bulk *bulk);
 
+/*
+ * Why the index cannot be trusted, NULL for no reason: it holds a version that this log has not reached
+ * yet, so another server, or this one before it was set back in time, wrote into it.
+ */
+extern const char *bulk_diverged(const Bulk *bulk);
+
 /* a document that cannot be sent at all */
 extern void bulk_refuse(Bulk *bulk, const char *id, XLogRecPtr version, const char *document,
 						const char *type, const char *reason);

@@ -321,12 +321,27 @@ reread_rows(Following *follow)
 	MemoryContextReset(follow->reread_context);
 }
 
+/* the position stays where it is: what was sent since has not been told to be there */
+static void
+diverge(Following *follow)
+{
+	worker_set_error(follow->worker->slot, bulk_diverged(follow->bulk));
+	ereport(LOG,
+			(errmsg("the index of clickstream sink \"%s\" has diverged", follow->sink->name),
+			 errdetail("%s.", bulk_diverged(follow->bulk)),
+			 errhint("clickstream.resync_sink builds it anew.")));
+	sink_set_phase(follow->worker, "diverged", NULL, follow->sink->consistent_point);
+	sink_leave();
+}
+
 /* moves the slot over what is in the index, and tells those who wait */
 static void
 acknowledge(Following *follow)
 {
 	XLogRecPtr	position = bulk_settled(follow->bulk);
 
+	if (bulk_diverged(follow->bulk))
+		diverge(follow);
 	sink_store_refusals(follow->worker, follow->bulk);
 	if (bulk_is_empty(follow->bulk) && !bulk_in_flight(follow->bulk))
 		position = follow->covered;

@@ -252,7 +252,7 @@ static void
 rest(SinkWorker *worker)
 {
 	worker_set_state(worker->slot, WORKER_STOPPED,
-					 "the index is not this sink's: clickstream.resync_sink builds one anew");
+					 "the index is not what this sink wrote: clickstream.resync_sink builds one anew");
 	while (!worker_should_stop() && !sink_has_changed(worker))
 		worker_sleep(1000, "ClickstreamSinkDiverged");
 	if (!worker_should_stop())

@@ -72,6 +72,15 @@ acknowledged('third', 'foreign: resync takes the alias over');
 is_deeply([ keys %{ es_search("$alias-third") } ], [1], 'foreign: the documents are the rows');
 is(es_count("$alias-third-1"), 1, 'foreign: the other index is still there');
 
+# --- a version from the future: this is not the server that wrote it, or not in this time ---
+
+es('PUT', "/" . physical('third') . "/_doc/77?version=9000000000000000&version_type=external", { id => 77, body => 'x' });
+sql(q{INSERT INTO third VALUES (77, 'now')});
+wait_for($node, q{SELECT state = 'diverged' AND last_error LIKE '%document "77" has the version%' FROM clickstream.stat_sinks WHERE sink = 'third'}, 'future: diverged');
+sql(q{SELECT clickstream.resync_sink('third')});
+acknowledged('third', 'future: resync');
+is(es_search("$alias-third")->{77}{body}, 'now', 'future: the documents are the rows');
+
 # --- the document's own fault: one field of the wrong kind, among good neighbours and alone ---
 
 sql(q{CREATE TABLE strict (id int PRIMARY KEY, p jsonb); INSERT INTO strict VALUES (1, '{}')});
