@@ -11,6 +11,7 @@
 
 #include "access/genam.h"
 #include "access/relation.h"
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
@@ -18,6 +19,7 @@
 #include "catalog/pg_publication.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -147,6 +149,43 @@ mend_identities(const Sink *sink)
 	}
 }
 
+/* rows that come or go with their partition are not in the log */
+static void
+tell_of_partition(const Sink *sink, const AlterTableCmd *command)
+{
+	Oid			partition;
+
+	if (command->subtype != AT_AttachPartition && command->subtype != AT_DetachPartition)
+		return;
+	partition = RangeVarGetRelid(((PartitionCmd *) command->def)->name, NoLock, true);
+	if (!OidIsValid(partition) || get_rel_relkind(partition) == RELKIND_FOREIGN_TABLE ||
+		SPI_execute(psprintf("SELECT 1 FROM %s LIMIT 1",
+							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(partition)),
+														get_rel_name(partition))),
+					true, 1) != SPI_OK_SELECT || SPI_processed == 0)
+		return;
+	if (command->subtype == AT_AttachPartition)
+		ereport(NOTICE,
+				(errmsg("rows that \"%s\" had before are not in the index of sink \"%s\"",
+						get_rel_name(partition), sink->name),
+				 errhint("clickstream.check_sink shows them, and takes them in with repair => true.")));
+	else
+		ereport(NOTICE,
+				(errmsg("rows of \"%s\" stay in the index of sink \"%s\"", get_rel_name(partition), sink->name),
+				 errhint("clickstream.check_sink shows them, and removes them with repair => true.")));
+}
+
+static void
+tell_of_partitions(const Sink *sink, Node *statement)
+{
+	ListCell   *cell;
+
+	if (!IsA(statement, AlterTableStmt))
+		return;
+	foreach(cell, ((AlterTableStmt *) statement)->cmds)
+		tell_of_partition(sink, lfirst_node(AlterTableCmd, cell));
+}
+
 /* whether the table is the sink's, or one of its partitions */
 static bool
 concerns(const Sink *sink, Oid table)
@@ -196,8 +235,11 @@ clickstream_sink_ddl(PG_FUNCTION_ARGS)
 		foreach(other, tables)
 			if (concerns(sink, lfirst_oid(other)))
 				break;
-		if (other != NULL && publishes_updates(sink))
+		if (other == NULL)
+			continue;
+		if (publishes_updates(sink))
 			mend_identities(sink);
+		tell_of_partitions(sink, ((EventTriggerData *) fcinfo->context)->parsetree);
 	}
 	SPI_finish();
 	PG_RETURN_NULL();

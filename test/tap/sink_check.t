@@ -42,6 +42,22 @@ $changes->finish;
 is(join('', @differences), '', 'no false alarm while the table changes');
 is(sql($check), '', 'nor after');
 
+# --- partitions that come and go with rows: a NOTICE says so, repair mends it ---
+
+sql(q{CREATE TABLE parts (id int, day date) PARTITION BY RANGE (day); ALTER TABLE parts REPLICA IDENTITY FULL;
+      CREATE TABLE parts_1 (LIKE parts); INSERT INTO parts_1 SELECT i, '2025-06-01' FROM generate_series(1, 10) i});
+sql("SELECT clickstream.create_sink('parts', server => 'search', relation => 'parts', index => '$alias-parts', id => 'id')");
+is(sql(q{SELECT clickstream.wait_for_sink('parts', '60 s')}), 't', 'partitions: followed');
+wait_for($node, q{SELECT state = 'running' FROM clickstream.stat_sinks WHERE sink = 'parts'}, 'partitions: running');
+my (undef, undef, $notice) = $node->psql('postgres', q{ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM ('2025-06-01') TO ('2025-06-02')});
+like($notice, qr/rows that "parts_1" had before are not in the index of sink "parts"/, 'attached: a NOTICE');
+is(sql(q{SELECT count(*), min(difference) FROM clickstream.check_sink('parts', repair => true)}), '10|missing', 'attached: found and mended');
+is(es_count("$alias-parts"), 10, 'attached: the documents are the rows');
+(undef, undef, $notice) = $node->psql('postgres', q{ALTER TABLE parts DETACH PARTITION parts_1});
+like($notice, qr/rows of "parts_1" stay in the index of sink "parts"/, 'detached: a NOTICE');
+is(sql(q{SELECT count(*), min(difference) FROM clickstream.check_sink('parts', repair => true)}), '10|extra', 'detached: found and mended');
+is(es_count("$alias-parts"), 0, 'detached: the documents are the rows');
+
 sql(q{SELECT clickstream.pause_sink('rows')});
 (undef, undef, $error) = $node->psql('postgres', $check);
 like($error, qr/does not follow its table now.*It is paused.*resume_sink/s, 'a paused sink is not compared');
