@@ -497,6 +497,22 @@ rollup_query_state_columns(const RollupQuery *rollup)
 	return columns;
 }
 
+/* The rules let DISTINCT pass only where it changes nothing; states cannot be merged with it. */
+static Expr *
+without_distinct(const Aggref *aggref)
+{
+	Aggref	   *copy = copyObject((Aggref *) aggref);
+	ListCell   *cell;
+
+	if (copy->aggdistinct != NIL)
+	{
+		copy->aggdistinct = NIL;
+		foreach(cell, copy->args)
+			lfirst_node(TargetEntry, cell)->ressortgroupref = 0;
+	}
+	return (Expr *) copy;
+}
+
 Query *
 rollup_query_of_states(const RollupQuery *rollup)
 {
@@ -520,7 +536,7 @@ rollup_query_of_states(const RollupQuery *rollup)
 	{
 		RollupAggregate *aggregate = lfirst(cell);
 
-		entries = lappend(entries, makeTargetEntry((Expr *) copyObject(aggregate->aggref),
+		entries = lappend(entries, makeTargetEntry(without_distinct(aggregate->aggref),
 												   list_length(entries) + 1,
 												   pstrdup(aggregate->name), false));
 	}

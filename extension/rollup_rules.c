@@ -513,6 +513,24 @@ instead_of(Oid aggregate)
 	return "If it is your own, give it a COMBINEFUNC; an internal state also needs SERIALFUNC and DESERIALFUNC.";
 }
 
+/* For these a value that comes twice is as one that comes once. */
+static bool
+ignores_repetition(Oid aggregate)
+{
+	static const char *const names[] = {
+		"min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or"
+	};
+	const char *name = get_func_name(aggregate);
+	int			i;
+
+	for (i = 0; i < lengthof(names); i++)
+	{
+		if (aggregate < FirstGenbkiObjectId && strcmp(name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 refuse_aggregate(const Aggref *aggref)
 {
@@ -523,10 +541,10 @@ refuse_aggregate(const Aggref *aggref)
 		refuse(code, errmsg("aggregate %s cannot be merged", format_procedure(aggref->aggfnoid)),
 			   errdetail("An ordered-set aggregate needs all rows of the group at once."),
 			   errhint("For percentiles use tdigest (extension tdigest)."));
-	if (aggref->aggdistinct != NIL)
+	if (aggref->aggdistinct != NIL && !ignores_repetition(aggref->aggfnoid))
 		refuse(code, errmsg("a rollup's query cannot have %s(DISTINCT …)", name),
-			   errdetail("Which values were there already is not known from the count."),
-			   errhint("Use hll_add_agg(hll_hash_…(x)) (extension hll) for a close estimate, or group by the value as well."));
+			   errdetail("Which values were there already is not known from the result."),
+			   errhint("Group by the value as well; or, for a close estimate of their number, use hll_add_agg(hll_hash_…(x)) (extension hll)."));
 	if (aggref->aggorder != NIL)
 		refuse(code, errmsg("a rollup's query cannot have ORDER BY in an aggregate"),
 			   errdetail("Late rows would come in another order than in one run of the query."),

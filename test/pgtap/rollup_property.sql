@@ -61,7 +61,8 @@ BEGIN
         value := pick('count(*)', 'count(n)', 'sum(n)', 'sum(big)', 'sum(amount)', 'avg(n)', 'avg(amount)', 'avg(big)', 'sum(f)', 'avg(f)',
                       'min(amount)', 'max(at)', 'min(page)', 'max(page || e.kind)', 'stddev(amount)', 'variance(n)', 'var_pop(big)',
                       'bool_and(flag)', 'bool_or(n > 3)', 'bit_or(n)', 'bit_and(n)', 'min(f)', 'corr(n, f)', 'regr_slope(f, n)',
-                      'hll_add_agg(hll_hash_integer(n))', 'sum(at - ''2025-06-01''::timestamptz)', 'max(flag::text COLLATE "C")')
+                      'hll_add_agg(hll_hash_integer(n))', 'sum(at - ''2025-06-01''::timestamptz)', 'max(flag::text COLLATE "C")',
+                      'min(DISTINCT n)', 'bool_or(DISTINCT flag)', 'bit_and(DISTINCT n)')
             || CASE WHEN chance(0.25) THEN format(' FILTER (WHERE %s)', pick('flag', 'n > 4', 'page IS NULL', 'e.kind = ''click''')) ELSE '' END;
         IF chance(0.2) THEN
             value := pick('round(sum(amount) / nullif(count(*), 0), 2)', 'coalesce(sum(n), 0) + count(*)', 'avg(amount) > 3', 'count(*) || '':'' || coalesce(max(page), ''-'')',

@@ -82,6 +82,7 @@ CALL try('SELECT dice(), count(*) FROM clicks GROUP BY 1');
 
 -- aggregates that cannot be merged, and what to use instead
 CALL try('SELECT count(DISTINCT user_id) FROM clicks');
+CALL try('SELECT sum(DISTINCT amount) FROM clicks');
 CALL try('SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY amount) FROM clicks');
 CALL try('SELECT json_agg(page) FROM clicks');
 CALL try('SELECT max(page ORDER BY amount) FROM clicks');
