@@ -58,9 +58,21 @@ slots_in_use(void)
 	return n;
 }
 
+/* Elasticsearch speaks UTF-8 */
+static void
+check_encoding(void)
+{
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a sink needs a database in UTF8, and this one is in %s", GetDatabaseEncodingName()),
+				 errhint("Make a database with ENCODING 'UTF8'.")));
+}
+
 void
 sink_check_server_settings(void)
 {
+	check_encoding();
 	if (wal_level < WAL_LEVEL_LOGICAL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -94,12 +106,11 @@ static bool
 has_capital(const char *text)
 {
 	static locale_t locale = (locale_t) 0;
-	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
 	const unsigned char *c;
 
 	if (locale == (locale_t) 0)
 		locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t) 0);
-	for (c = (const unsigned char *) utf8; *c; c += pg_utf_mblen(c))
+	for (c = (const unsigned char *) text; *c; c += pg_utf_mblen(c))
 		if (*c < 0x80 ? (*c >= 'A' && *c <= 'Z') :
 			(locale != (locale_t) 0 && iswupper_l(utf8_to_unicode(c), locale)))
 			return true;

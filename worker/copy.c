@@ -11,7 +11,6 @@
 #include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -58,8 +57,7 @@ copy_describe(Oid relation_id)
 
 		if (attribute->attisdropped || attribute->attgenerated)
 			continue;
-		column->name = pg_server_to_any(pstrdup(NameStr(attribute->attname)),
-										strlen(NameStr(attribute->attname)), PG_UTF8);
+		column->name = pstrdup(NameStr(attribute->attname));
 		column->type = attribute->atttypid;
 		column->typmod = attribute->atttypmod;
 		description->n_columns++;
@@ -77,12 +75,7 @@ append_query(StringInfo sql, const RelationDescription *relation)
 
 	appendStringInfoString(sql, "SELECT ");
 	for (i = 0; i < relation->n_columns; i++)
-	{
-		char	   *name = relation->columns[i].name;
-
-		name = pg_any_to_server(name, strlen(name), PG_UTF8);
-		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(name));
-	}
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(relation->columns[i].name));
 	appendStringInfo(sql, " FROM %s%s",
 					 get_rel_relkind(relation->relation) == RELKIND_RELATION ? "ONLY " : "",
 					 quote_qualified_identifier(get_namespace_name(schema),
@@ -128,7 +121,6 @@ read_row(RowReader *reader, HeapTuple tuple, TupleDesc desc)
 		if (reader->nulls[i])
 			continue;
 		text = OutputFunctionCall(&reader->outputs[i], reader->datums[i]);
-		text = pg_server_to_any(text, strlen(text), PG_UTF8);
 		reader->values[i].text = text;
 		reader->values[i].length = strlen(text);
 	}
@@ -199,21 +191,18 @@ copy_by_id(const RelationDescription *relation, const int *columns, int n, char 
 	for (i = 0; i < n; i++)
 	{
 		const ColumnDescription *column = &relation->columns[columns[i]];
-		char	   *name = pg_any_to_server(column->name, strlen(column->name), PG_UTF8);
 		Oid			input;
 		Oid			io_parameter;
 
 		appendStringInfo(&sql, texts[i] ? "%s%s = $%d" : "%s%s IS NULL AND $%d IS NULL",
-						 i == 0 ? " WHERE " : " AND ", quote_identifier(name), i + 1);
+						 i == 0 ? " WHERE " : " AND ", quote_identifier(column->name), i + 1);
 		types[i] = column->type;
 		nulls[i] = texts[i] ? ' ' : 'n';
 		values[i] = (Datum) 0;
 		if (texts[i] == NULL)
 			continue;
 		getTypeInputInfo(column->type, &input, &io_parameter);
-		values[i] = OidInputFunctionCall(input,
-										 pg_any_to_server(texts[i], strlen(texts[i]), PG_UTF8),
-										 io_parameter, column->typmod);
+		values[i] = OidInputFunctionCall(input, texts[i], io_parameter, column->typmod);
 	}
 	if (SPI_execute_with_args(sql.data, n, types, values, nulls, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read rows of the sink's table");

@@ -12,7 +12,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -241,10 +240,6 @@ sink_pin_settings(void)
 	SetConfigOption("row_security", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	/* a dead letter must be on disk before its change is confirmed */
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
-	/* Elasticsearch speaks UTF-8, whatever the database does */
-	StartTransactionCommand();
-	SetConfigOption("client_encoding", "UTF8", PGC_USERSET, PGC_S_OVERRIDE);
-	CommitTransactionCommand();
 }
 
 /* nothing moves until check_sink or resync_sink */
