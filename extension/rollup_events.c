@@ -27,6 +27,7 @@
 
 #include "catalog.h"
 #include "rollup_api.h"
+#include "rollup_query.h"
 #include "rollup_trigger.h"
 
 PG_FUNCTION_INFO_V1(clickstream_rollup_ddl);
@@ -151,6 +152,29 @@ disarm_detached(Oid target)
 	}
 }
 
+/* ---------------------------------------------------------------- renamed columns */
+
+/* The catalog has the keys by their names. */
+static void
+follow_renamed_keys(Oid relation)
+{
+	Rollup	   *rollup = catalog_rollup_by_relation(relation);
+	ListCell   *cell;
+
+	if (rollup == NULL)
+		return;
+	rollup->keys = NIL;
+	foreach(cell, rollup_query_keys(rollup_query_of_definition(rollup->definition, rollup->target)))
+		rollup->keys = lappend(rollup->keys, get_attname(relation, lfirst_int(cell), false));
+	catalog_rollup_update(rollup);
+}
+
+static bool
+renames_column(Node *statement)
+{
+	return IsA(statement, RenameStmt) && ((RenameStmt *) statement)->renameType == OBJECT_COLUMN;
+}
+
 /*
  * Anything else is left alone: pg_restore alters tables before it makes the triggers that the dump
  * has, and must not find them there.
@@ -177,11 +201,13 @@ moves_partitions(Node *statement)
 Datum
 clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 {
+	Node	   *statement;
 	ListCell   *cell;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		elog(ERROR, "not called by the event trigger manager");
-	if (!moves_partitions(((EventTriggerData *) fcinfo->context)->parsetree))
+	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
+	if (!moves_partitions(statement) && !renames_column(statement))
 		PG_RETURN_NULL();
 	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
 									   "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"))
@@ -190,6 +216,11 @@ clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 		char		kind = get_rel_relkind(relation);
 		Oid			target;
 
+		if (renames_column(statement))
+		{
+			follow_renamed_keys(relation);
+			continue;
+		}
 		if (kind != RELKIND_PARTITIONED_TABLE && !get_rel_relispartition(relation))
 			continue;
 		refuse_targets_below(relation);
