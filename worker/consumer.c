@@ -3,9 +3,9 @@
  *		Batches out of Kafka: takes what has arrived, says when a batch is whole, keeps its positions.
  *
  * Owns the librdkafka handle and the messages of the batch in hand.  Position, here and in the
- * table, only ever moves over what was handed out and committed; consumer_broker.c does all that
- * asks the broker something or meets an error.  Never throws from where messages are taken, so that
- * none is lost.  Called by source_main.c.
+ * table, only ever moves over what was handed out and committed; consumer_topic.c, consumer_read.c
+ * and consumer_lag.c do all that asks the broker something or meets an error.  Never throws from
+ * where messages are taken, so that none is lost.  Called by source_main.c.
  *
  * The partitions are read with librdkafka's simple interface: nothing joins or looks for a consumer
  * group, so no rights on one are needed and no rebalance comes.  All partitions feed one queue.
@@ -447,8 +447,6 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, int max_rows,
 				first = 0;
 
 	make_room(consumer, max_rows);
-	if (consumer->handed_out_at != 0)
-		consumer_tell_lag(consumer);	/* the batch waits: so nobody else did */
 	while (consumer->handed_out_at == 0)
 	{
 		consumer_attend(consumer);

@@ -1,6 +1,6 @@
 /*
  * consumer_internal.h
- *		What the files of the consumer share: consumer.c (batches) and consumer_broker.c (the broker's side).
+ *		What the files of the consumer share: consumer.c takes batches and calls the others, consumer_*.c.
  */
 #ifndef CLICKSTREAM_CONSUMER_INTERNAL_H
 #define CLICKSTREAM_CONSUMER_INTERNAL_H
@@ -90,23 +90,46 @@ struct Consumer
 	int			patience_ms;
 	TimestampTz next_look,
 				next_events,
-				next_ends;
+				next_ends,
+				next_nudge;
 	uint64		question;		/* wait_for_source: the `asked` being answered; 0 none */
 	bool		targets_known;
 	bool		compared;		/* positions with the table's, since the question was heard */
 };
 
-/* consumer_broker.c */
-extern void consumer_attend(Consumer *consumer);
+/* what Kafka takes for a time, to say the ends of a partition */
+#define AT_BEGIN ((int64) -2)
+#define AT_END ((int64) -1)
+
+#define MS(n) ((int64) (n) * 1000)
+
+/* consumer_state.c */
+extern void consumer_set_state(Consumer *consumer, WorkerState state, const char *format,...) pg_attribute_printf(3, 4);
+extern void consumer_set_running(Consumer *consumer);	/* if it is so */
+extern void consumer_unreachable(Consumer *consumer, const char *otherwise);
+extern void consumer_stop(Consumer *consumer, const ConsumerPartition *partition, const char *why);
+extern int64 consumer_pause_for(int attempts);	/* microseconds */
+
+/* consumer_topic.c */
+extern void consumer_attend(Consumer *consumer);	/* all that is due besides taking messages */
 extern TimestampTz consumer_next_attention(const Consumer *consumer);
+extern bool consumer_owns(const ConsumerPartition *partition);
+extern bool consumer_find_ends(Consumer *consumer, bool (*wanted) (const ConsumerPartition *));
+
+/* consumer_read.c */
+extern void consumer_start_what_is_due(Consumer *consumer);
 extern void consumer_take_error(Consumer *consumer, ConsumerPartition *partition,
 								const rd_kafka_message_t *message);
 extern void consumer_check_last(Consumer *consumer, ConsumerPartition *partition,
 								rd_kafka_message_t *message);
-extern bool consumer_is_behind(Consumer *consumer);
 extern void consumer_nudge(Consumer *consumer);
+
+/* consumer_lag.c */
+extern bool consumer_is_behind(Consumer *consumer);
 extern void consumer_tell_lag(Consumer *consumer);
 extern void consumer_refresh_lag(Consumer *consumer);
+extern void consumer_hear_question(Consumer *consumer);
+extern void consumer_set_targets(Consumer *consumer);
 extern void consumer_answer(Consumer *consumer);
 
 /* consumer.c */

@@ -1,5 +1,5 @@
 # How a source reads Kafka: many partitions, partitions and topics that come later, transactions, gaps, a topic
-# made anew, a broker that goes and comes back. Tests worker/consumer.c and consumer_broker.c.
+# made anew, a broker that goes and comes back. Tests worker/consumer*.c.
 use strict;
 use warnings;
 use ClickstreamTest;
@@ -182,6 +182,18 @@ for my $case ([ 'fewer', 3 ], [ 'equal', 10 ], [ 'more', 20 ])
     caught_up($name);
     is(sql("SELECT count(*) FROM $name"), 10 + $n, "$name: after seek_source it reads the new one");
     state_is($name, 'running', '');
+}
+
+{
+    my $topic = new_topic('anew_narrow', 3);
+    produce($topic, numbers(1, 10));
+    create_source('narrow', $topic);
+    caught_up('narrow');
+    sql("SELECT clickstream.pause_source('narrow')");
+    delete_topic($topic);
+    wait_until(sub { ClickstreamTest::run_topic('', 'create', $topic, 1); 1 }, 'narrow: made anew with fewer partitions');
+    sql("SELECT clickstream.resume_source('narrow')");
+    state_is('narrow', 'stopped', 'fewer partitions.*drop_source');
 }
 
 # --- a topic that goes and one that comes ---

@@ -1,0 +1,100 @@
+/*
+ * consumer_state.c
+ *		The slot's state as far as Kafka is concerned: connecting, waiting, running, or stopped for a person.
+ *
+ * Owns what is told of it: the state with its reason, the last error, and one line in the log for
+ * each change.  Decides nothing about partitions.  Called by the consumer's other files.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "consumer_internal.h"
+
+#define LONGEST_PATIENCE_MS 2000
+#define LONGEST_PAUSE_MS 3000
+
+/* one line in the log for each change of state, not for each change of its reason */
+static void
+log_state(const Consumer *consumer, WorkerState before)
+{
+	if (consumer->state == WORKER_RUNNING && before != WORKER_STARTING)
+		ereport(LOG, (errmsg("source \"%s\" reads topic \"%s\" again", consumer->source, consumer->topic_name)));
+	else if (consumer->state != WORKER_RUNNING)
+		ereport(LOG, (errmsg("source \"%s\": %s", consumer->source, consumer->detail)));
+}
+
+static void
+set_state(Consumer *consumer, WorkerState state, const char *detail)
+{
+	WorkerState before = consumer->state;
+
+	if (detail == NULL)
+		detail = "";
+	if (state == before && strcmp(detail, consumer->detail) == 0)
+		return;
+	consumer->state = state;
+	strlcpy(consumer->detail, detail, sizeof(consumer->detail));
+	if (state == WORKER_WAITING || state == WORKER_CONNECTING || state == WORKER_STOPPED)
+		worker_set_error(consumer->slot, detail);
+	worker_set_state(consumer->slot, state, detail[0] != '\0' ? detail : NULL);
+	if (state != before)
+		log_state(consumer, before);
+}
+
+void
+consumer_set_state(Consumer *consumer, WorkerState state, const char *format,...)
+{
+	char		text[WORKER_TEXT_LENGTH];
+	va_list		arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	set_state(consumer, state, text);
+}
+
+/* 100 ms at first, then twice as long each time */
+int64
+consumer_pause_for(int attempts)
+{
+	return MS(Min(100 << Min(attempts, 10), LONGEST_PAUSE_MS));
+}
+
+static bool
+any_broken(const Consumer *consumer)
+{
+	for (int i = 0; i < consumer->n_partitions; i++)
+		if (consumer->partitions[i].state == PARTITION_BROKEN || consumer->partitions[i].attempts > 0)
+			return true;
+	return false;
+}
+
+void
+consumer_set_running(Consumer *consumer)
+{
+	if (consumer->stopped || !consumer->reachable || any_broken(consumer))
+		return;
+	consumer->client.reason[0] = '\0';
+	set_state(consumer, WORKER_RUNNING, NULL);
+}
+
+void
+consumer_unreachable(Consumer *consumer, const char *otherwise)
+{
+	consumer->reachable = false;
+	consumer->next_look = GetCurrentTimestamp() + consumer_pause_for(consumer->attempts++);
+	consumer->patience_ms = Min(consumer->patience_ms * 2, LONGEST_PATIENCE_MS);
+	consumer_set_state(consumer, consumer->reached_once ? WORKER_WAITING : WORKER_CONNECTING, "Kafka does not answer: %s",
+				 kafka_client_reason(&consumer->client, otherwise));
+}
+
+void
+consumer_stop(Consumer *consumer, const ConsumerPartition *partition, const char *why)
+{
+	consumer->stopped = true;
+	consumer_set_state(consumer, WORKER_STOPPED,
+				 "partition %d of topic \"%s\" is not the one that was read up to offset " INT64_FORMAT
+				 ": %s; run clickstream.seek_source to say where to go on, or clickstream.drop_source",
+				 partition->number, consumer->topic_name, partition->position, why);
+}
