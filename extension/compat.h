@@ -120,4 +120,16 @@
 #define compat_b64_encode(bytes, length, text, room) \
 	pg_b64_encode((const void *) (bytes), length, text, room)
 
+/* an index may hold pages between inserts since 17: given back before a savepoint ends, gone when it failed */
+#if PG_VERSION_NUM >= 170000
+#define compat_end_inserts(index, info, failed) \
+	do { \
+		if ((info)->ii_AmCache != NULL && !(failed)) \
+			index_insert_cleanup(index, info); \
+		(info)->ii_AmCache = NULL; \
+	} while (0)
+#else
+#define compat_end_inserts(index, info, failed) ((void) 0)
+#endif
+
 #endif							/* CLICKSTREAM_COMPAT_H */

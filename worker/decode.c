@@ -8,7 +8,8 @@
  * writer.c, and by preview and replay.
  *
  * Plan and document are walked side by side: at each level the plan's tree has the keys that
- * some column takes, anything else is only checked.  The last of two equal keys wins, with all below.
+ * some column takes, anything else is only checked.  The last of two equal keys wins, with all
+ * below.
  */
 #include "postgres.h"
 
@@ -148,9 +149,11 @@ fault_of_json(DecodePlan *plan, DecodeFault *fault)
 	JsonText   *json = &plan->json;
 
 	if (json->error_code == ERRCODE_INVALID_TEXT_REPRESENTATION && json->n > 0)
-		return decode_fault(plan, fault, json->error_code, "message is not valid JSON: %s (at byte %zu)",
+		return decode_fault(plan, fault, json->error_code,
+							"message is not valid JSON: %s (at byte %zu)",
 							json->error, json->error_at);
-	return decode_fault(plan, fault, json->error_code, "message is not valid JSON: %s", json->error);
+	return decode_fault(plan, fault, json->error_code, "message is not valid JSON: %s",
+						json->error);
 }
 
 static DecodeOutcome
@@ -164,7 +167,8 @@ fault_of_beginning(DecodePlan *plan, const char *text, size_t length, DecodeFaul
 	if (json_read_value(&plan->json, &value) && plan->json.at == plan->json.n)
 		return decode_fault(plan, fault, ERRCODE_INVALID_TEXT_REPRESENTATION,
 							"message is a JSON %s, not an object",
-							value.kind == JSON_STRING ? "string" : value.kind == JSON_NUMBER ? "number" :
+							value.kind == JSON_STRING ? "string" :
+							value.kind == JSON_NUMBER ? "number" :
 							value.kind == JSON_NULL ? "null" : "boolean");
 	if (plan->json.error == NULL)
 		json_fail(&plan->json, "something follows the value");
@@ -191,7 +195,9 @@ skip_byte_order_mark(const char **text, size_t *length)
 	}
 }
 
-/* a schema registry's clients put a zero byte and four bytes of a schema's number before the data */
+/*
+ * a schema registry's clients put a zero byte and four bytes of a schema's number before the data
+ */
 static bool
 has_registry_prefix(const char *text, size_t length)
 {
@@ -243,7 +249,8 @@ append_rest(DecodePlan *plan, JsonText *json, PlanKey *key, StringInfo rest)
 			json->at++;
 		(void) json_read_key(json, &name);
 		child = child_for(key, &name);
-		nested = child != NULL && child->n_children > 0 && child->field < 0 && json_peek(json) == '{';
+		nested = child != NULL && child->n_children > 0 && child->field < 0 &&
+			json_peek(json) == '{';
 		if (child != NULL && child->field >= 0)
 		{
 			(void) json_read_value(json, &value);
@@ -334,7 +341,7 @@ headers_value(DecodePlan *plan, PlanColumn *column, const Record *record, bool m
 	else
 		text = JsonbToCString(NULL, &headers->root, VARSIZE(headers));
 	return decode_value(plan, column,
-						&(JsonValueText) {.kind = JSON_ARRAY, .start = text, .end = text + strlen(text)},
+						&(JsonValueText) {JSON_ARRAY, .start = text, .end = text + strlen(text)},
 						may_throw, datum, is_null, fault);
 }
 
@@ -349,7 +356,8 @@ number_of_record(DecodePlan *plan, PlanColumn *column, int64 number, bool may_th
 	else if (column->input == INPUT_INT4 && number == (int32) number)
 		*datum = Int32GetDatum((int32) number);
 	else
-		return decode_plain(plan, column, digits, pg_lltoa(number, digits), may_throw, datum, fault);
+		return decode_plain(plan, column, digits, pg_lltoa(number, digits), may_throw, datum,
+							fault);
 	return DECODED_ROW;
 }
 
@@ -366,7 +374,8 @@ default_value(DecodePlan *plan, PlanColumn *column, Datum *datum, bool *is_null)
 }
 
 static DecodeOutcome
-field_value(DecodePlan *plan, PlanColumn *column, bool may_throw, Datum *datum, bool *is_null, DecodeFault *fault)
+field_value(DecodePlan *plan, PlanColumn *column, bool may_throw, Datum *datum, bool *is_null,
+			DecodeFault *fault)
 {
 	const FoundField *found = &plan->found[column->field];
 
@@ -388,7 +397,8 @@ column_value(DecodePlan *plan, PlanColumn *column, const Record *record, bool ma
 		case FROM_FIELD:
 			return field_value(plan, column, may_throw, datum, is_null, fault);
 		case FROM_TOPIC:
-			return decode_plain(plan, column, record->topic, strlen(record->topic), may_throw, datum, fault);
+			return decode_plain(plan, column, record->topic, strlen(record->topic), may_throw,
+								datum, fault);
 		case FROM_PARTITION:
 			return number_of_record(plan, column, record->partition, may_throw, datum, fault);
 		case FROM_OFFSET:
@@ -430,7 +440,8 @@ decode_record(DecodePlan *plan, const Record *record, bool may_throw,
 	{
 		PlanColumn *column = &plan->column[i];
 
-		outcome = column_value(plan, column, record, may_throw, &values[column->index], &nulls[column->index], fault);
+		outcome = column_value(plan, column, record, may_throw, &values[column->index],
+							   &nulls[column->index], fault);
 		if (unlikely(outcome != DECODED_ROW))
 			return outcome;
 	}

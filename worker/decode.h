@@ -20,7 +20,7 @@ typedef enum DecodeOutcome
 	DECODED_ROW,
 	DECODED_DEAD_LETTER,		/* the fault says why */
 	DECODED_SKIP,				/* a tombstone */
-	DECODED_LATER				/* only an input function that may throw can tell: call again with may_throw */
+	DECODED_LATER				/* only an input function can tell: call again with may_throw */
 } DecodeOutcome;
 
 /* why a record cannot be a row; the message lives in the context given to decode_begin */
@@ -31,14 +31,17 @@ typedef struct DecodeFault
 } DecodeFault;
 
 /*
- * Needs a transaction.  `columns` as in clickstream.sources.  The plan lives in a context of its own
- * below the current one; after decode_plan_fits has become false, build another.
+ * Needs a transaction.  `columns` as in clickstream.sources.  The plan lives in a context of its
+ * own below the current one; after decode_plan_fits has become false, build another.
  */
 extern DecodePlan *decode_plan_build(Relation target, Jsonb *columns);
 extern bool decode_plan_fits(const DecodePlan *plan, Relation target, Jsonb *columns);
 extern void decode_plan_free(DecodePlan *plan);
 
-/* once in each transaction: prepares defaults in the executor state; messages of faults go to `faults` */
+/*
+ * once in each transaction: prepares defaults in the executor state; messages of faults go to
+ * `faults`
+ */
 extern void decode_begin(DecodePlan *plan, EState *estate, MemoryContext faults);
 
 /*

@@ -64,6 +64,7 @@ decode_nested(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, 
 	VARDATA(json)[at + length] = '}';
 	if (column->populate == NULL)
 		column->populate = make_call(plan, column);
-	row = FunctionCall3(&column->populate->function, column->populate->base, PointerGetDatum(json), BoolGetDatum(false));
+	row = FunctionCall3(&column->populate->function, column->populate->base, PointerGetDatum(json),
+						BoolGetDatum(false));
 	return GetAttributeByNum(DatumGetHeapTupleHeader(row), 1, is_null);
 }

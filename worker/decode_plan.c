@@ -68,7 +68,8 @@ static PlanKey *
 child_of(PlanKey *parent, const char *name, uint32 length)
 {
 	for (int i = 0; i < parent->n_children; i++)
-		if (parent->children[i]->length == length && memcmp(parent->children[i]->name, name, length) == 0)
+		if (parent->children[i]->length == length &&
+			memcmp(parent->children[i]->name, name, length) == 0)
 			return parent->children[i];
 
 	if (parent->children == NULL)
@@ -281,7 +282,8 @@ take_default(DecodePlan *plan, PlanColumn *column, Relation target)
 
 		column->default_is_null = constant->constisnull;
 		if (!constant->constisnull)
-			column->default_value = datumCopy(constant->constvalue, constant->constbyval, constant->constlen);
+			column->default_value = datumCopy(constant->constvalue, constant->constbyval,
+											  constant->constlen);
 		return;
 	}
 	column->default_is_constant = false;
@@ -289,7 +291,8 @@ take_default(DecodePlan *plan, PlanColumn *column, Relation target)
 }
 
 static void
-build_column(DecodePlan *plan, PlanColumn *column, Relation target, Form_pg_attribute attribute, Jsonb *columns)
+build_column(DecodePlan *plan, PlanColumn *column, Relation target, Form_pg_attribute attribute,
+			 Jsonb *columns)
 {
 	JsonbValue	place;
 	Oid			in_function;
@@ -303,7 +306,8 @@ build_column(DecodePlan *plan, PlanColumn *column, Relation target, Form_pg_attr
 	column->takes_nested = takes_nested(column->type);
 	getTypeInputInfo(column->type, &in_function, &column->in_parameter);
 	fmgr_info_cxt(in_function, &column->in_function, plan->context);
-	if (getKeyJsonValueFromContainer(&columns->root, column->name, strlen(column->name), &place) != NULL)
+	if (getKeyJsonValueFromContainer(&columns->root, column->name, strlen(column->name),
+									 &place) != NULL)
 		take_place(plan, column, &place);
 	else if (attribute->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
 		column->from = FROM_DEFAULT;
@@ -314,7 +318,10 @@ build_column(DecodePlan *plan, PlanColumn *column, Relation target, Form_pg_attr
 	take_default(plan, column, target);
 }
 
-/* an entry for a column that was renamed or dropped since: silence would make every record a dead letter */
+/*
+ * an entry for a column that was renamed or dropped since: silence would make every record a dead
+ * letter
+ */
 static void
 check_entries(Relation target, Jsonb *columns)
 {
@@ -394,7 +401,8 @@ decode_plan_build(Relation target, Jsonb *columns)
 	plan->found = palloc0(sizeof(FoundField) * Max(plan->n_fields, 1));
 	plan->arena_size = ARENA_SIZE;
 	plan->arena = palloc(plan->arena_size);
-	plan->overflow = AllocSetContextCreate(context, "clickstream decoded values", ALLOCSET_DEFAULT_SIZES);
+	plan->overflow = AllocSetContextCreate(context, "clickstream decoded values",
+										   ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(outer);
 	return plan;
 }

@@ -137,18 +137,24 @@ extern PlanKey *plan_child(const PlanKey *key, const char *name, uint32 length);
 
 /* decode_value.c */
 extern void *decode_alloc(DecodePlan *plan, size_t size);
-extern DecodeOutcome decode_fault(DecodePlan *plan, DecodeFault *fault, int sqlstate, const char *format,...) pg_attribute_printf(4, 5);
-extern DecodeOutcome decode_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, bool may_throw,
+extern DecodeOutcome decode_fault(DecodePlan *plan, DecodeFault *fault, int sqlstate,
+								  const char *format,...) pg_attribute_printf(4, 5);
+extern DecodeOutcome decode_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value,
+								  bool may_throw,
 								  Datum *datum, bool *is_null, DecodeFault *fault);
-extern DecodeOutcome decode_time_of_record(DecodePlan *plan, PlanColumn *column, TimestampTz time, bool may_throw,
+extern DecodeOutcome decode_time_of_record(DecodePlan *plan, PlanColumn *column, TimestampTz time,
+										   bool may_throw,
 										   Datum *datum, DecodeFault *fault);
-extern DecodeOutcome decode_plain(DecodePlan *plan, PlanColumn *column, const char *text, size_t length, bool may_throw,
+extern DecodeOutcome decode_plain(DecodePlan *plan, PlanColumn *column, const char *text,
+								  size_t length, bool may_throw,
 								  Datum *datum, DecodeFault *fault);
-extern Datum decode_call_input(DecodePlan *plan, PlanColumn *column, const char *text, size_t length);
+extern Datum decode_call_input(DecodePlan *plan, PlanColumn *column, const char *text,
+							   size_t length);
 extern Datum decode_bytes(DecodePlan *plan, const char *bytes, size_t length);
 
 /* decode_nested.c */
-extern Datum decode_nested(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, bool *is_null);
+extern Datum decode_nested(DecodePlan *plan, PlanColumn *column, const JsonValueText *value,
+						   bool *is_null);
 
 /* decode_time.c */
 extern bool decode_iso_time(const char *text, size_t length, ColumnInput input, Datum *datum);

@@ -119,7 +119,8 @@ read_zone(const char *at, const char *end, int *east)
 }
 
 /*
- * YYYY-MM-DD, or with T or a space HH:MM[:SS[.fraction]] and a zone; no zone is UTC, as the worker's
+ * YYYY-MM-DD, or with T or a space HH:MM[:SS[.fraction]] and a zone; no zone is UTC, as the
+ * worker's
  * own is.  A zone is only for timestamptz read here: other types ignore it in PostgreSQL's ways.
  */
 bool
@@ -242,7 +243,8 @@ decode_epoch(const char *text, size_t length, int64 units, int64 *microseconds)
 static bool
 is_refused_word(const char *word, size_t length)
 {
-	static const char *const words[] = {"now", "today", "tomorrow", "yesterday", "allballs", "epoch"};
+	static const char *const words[] = {"now", "today", "tomorrow", "yesterday", "allballs",
+										"epoch"};
 
 	for (int i = 0; i < lengthof(words); i++)
 		if (strlen(words[i]) == length && pg_strncasecmp(words[i], word, length) == 0)
@@ -250,7 +252,10 @@ is_refused_word(const char *word, size_t length)
 	return false;
 }
 
-/* why a text that PostgreSQL would take for a time is not taken from an event; NULL when it may be */
+/*
+ * why a text that PostgreSQL would take for a time is not taken from an event; NULL when it may
+ * be
+ */
 const char *
 decode_refused_time(const char *text, size_t length)
 {
@@ -264,7 +269,8 @@ decode_refused_time(const char *text, size_t length)
 			at++;
 		if (at > from && is_refused_word(text + from, at - from))
 			return "such a word means another time whenever it is read";
-		if (at < length && strchr("0123456789.+ ", text[at]) == NULL && !(text[at] == '-' && at == 0))
+		if (at < length && strchr("0123456789.+ ", text[at]) == NULL &&
+			!(text[at] == '-' && at == 0))
 			bare = false;
 		if (at > from)
 			bare = false;

@@ -65,7 +65,8 @@ decode_fault(DecodePlan *plan, DecodeFault *fault, int sqlstate, const char *for
 static int
 shown(const char *text, size_t length)
 {
-	return length <= SHOWN_LENGTH ? (int) length : pg_encoding_mbcliplen(PG_UTF8, text, length, SHOWN_LENGTH);
+	return length <= SHOWN_LENGTH ? (int) length :
+		pg_encoding_mbcliplen(PG_UTF8, text, length, SHOWN_LENGTH);
 }
 
 /* ---------------------------------------------------------------- strings */
@@ -88,7 +89,8 @@ zero_fault(DecodePlan *plan, PlanColumn *column, DecodeFault *fault)
 }
 
 static DecodeOutcome
-escaped_text(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, Datum *datum, DecodeFault *fault)
+escaped_text(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, Datum *datum,
+			 DecodeFault *fault)
 {
 	text	   *result = decode_alloc(plan, VARHDRSZ + (value->end - value->start));
 	bool		has_zero;
@@ -146,7 +148,8 @@ read_integer(const char *at, size_t length, int64 *result)
 static bool
 read_double(const char *at, size_t length, double *result)
 {
-	static const double powers[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+	static const double powers[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
+									1e12, 1e13, 1e14, 1e15};
 	const char *end = at + length;
 	bool		negative = length > 0 && *at == '-';
 	int64		digits = 0;
@@ -256,10 +259,12 @@ read_by_hand(DecodePlan *plan, ColumnInput input, const char *text, size_t lengt
 /* ---------------------------------------------------------------- times */
 
 static DecodeOutcome
-refuse_time(DecodePlan *plan, PlanColumn *column, const char *text, size_t length, const char *reason, DecodeFault *fault)
+refuse_time(DecodePlan *plan, PlanColumn *column, const char *text, size_t length,
+			const char *reason, DecodeFault *fault)
 {
 	return decode_fault(plan, fault, ERRCODE_INVALID_DATETIME_FORMAT,
-						"invalid time \"%.*s\" for column \"%s\": %s", shown(text, length), text, column->name, reason);
+						"invalid time \"%.*s\" for column \"%s\": %s",
+						shown(text, length), text, column->name, reason);
 }
 
 DecodeOutcome
@@ -291,7 +296,8 @@ epoch_value(DecodePlan *plan, PlanColumn *column, const char *text, size_t lengt
 	TimestampTz time;
 
 	if (!decode_epoch(text, length, column->epoch, &time))
-		return refuse_time(plan, column, text, length, "not a number of seconds since 1970 in the declared unit, or out of range", fault);
+		return refuse_time(plan, column, text, length,
+						   "not a time since 1970 in the declared unit, or out of range", fault);
 	return decode_time_of_record(plan, column, time, may_throw, datum, fault);
 }
 
@@ -304,7 +310,8 @@ decode_call_input(DecodePlan *plan, PlanColumn *column, const char *text, size_t
 
 	memcpy(terminated, text, length);
 	terminated[length] = '\0';
-	return InputFunctionCall(&column->in_function, terminated, column->in_parameter, column->typmod);
+	return InputFunctionCall(&column->in_function, terminated, column->in_parameter,
+							 column->typmod);
 }
 
 /* a value given as text: of a scalar, a key, a topic's name */
@@ -333,7 +340,8 @@ decode_plain(DecodePlan *plan, PlanColumn *column, const char *text, size_t leng
 
 /* a value as JSON itself, for a column of json or jsonb */
 static DecodeOutcome
-json_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, bool may_throw, Datum *datum)
+json_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, bool may_throw,
+		   Datum *datum)
 {
 	int			quote = value->kind == JSON_STRING ? 1 : 0;
 	const char *start = value->start - quote;

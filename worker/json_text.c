@@ -55,9 +55,11 @@ json_text_open(JsonText *json, JsonIndexer *indexer, const char *text, size_t le
 		case JSON_INDEX_EMPTY:
 			return fail_with(json, ERRCODE_INVALID_TEXT_REPRESENTATION, "the message is empty");
 		case JSON_INDEX_BAD_UTF8:
-			return fail_with(json, ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, "the message is not valid UTF-8");
+			return fail_with(json, ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+							 "the message is not valid UTF-8");
 		case JSON_INDEX_CONTROL_CHARACTER:
-			return fail_with(json, ERRCODE_INVALID_TEXT_REPRESENTATION, "a string holds a control character that is not escaped");
+			return fail_with(json, ERRCODE_INVALID_TEXT_REPRESENTATION,
+							 "a string holds a control character that is not escaped");
 		case JSON_INDEX_UNCLOSED_STRING:
 			return fail_with(json, ERRCODE_INVALID_TEXT_REPRESENTATION, "a string has no end");
 		case JSON_INDEX_TOO_LARGE:
@@ -77,7 +79,8 @@ json_text_open(JsonText *json, JsonIndexer *indexer, const char *text, size_t le
 static inline const char *
 token_end(const JsonText *json)
 {
-	const char *end = json->text + (json->at + 1 < json->n ? json->tokens[json->at + 1] : json->length);
+	bool		last = json->at + 1 == json->n;
+	const char *end = json->text + (last ? json->length : json->tokens[json->at + 1]);
 
 	while (end[-1] == ' ' || end[-1] == '\n' || end[-1] == '\r' || end[-1] == '\t')
 		end--;
@@ -141,7 +144,8 @@ check_escapes(JsonText *json, const char *at, const char *end)
 		if (c == 'u')
 		{
 			if (!read_unicode(&at, end, &code))
-				return json_fail(json, "an escape \\u is not four hexadecimal digits, or half of a surrogate pair");
+				return json_fail(json,
+								 "an escape \\u is not four hexadecimal digits, or half of a surrogate pair");
 		}
 		else if (c == '\0' || strchr("\"\\/bfnrt", c) == NULL)
 			return json_fail(json, "a string holds an unknown escape");
@@ -157,7 +161,8 @@ take_string(JsonText *json, JsonValueText *value)
 	value->token = json->at;
 	value->start = json->text + json->tokens[json->at] + 1;
 	value->end = token_end(json) - 1;
-	value->escaped = json->backslashes && memchr(value->start, '\\', value->end - value->start) != NULL;
+	value->escaped = json->backslashes &&
+		memchr(value->start, '\\', value->end - value->start) != NULL;
 	return !value->escaped || check_escapes(json, value->start, value->end);
 }
 
@@ -213,7 +218,8 @@ fail_scalar(JsonText *json, const JsonValueText *value)
 {
 	if (is_word(value, "NaN") || is_word(value, "Infinity") || is_word(value, "-Infinity"))
 		return json_fail(json, "NaN and Infinity are not JSON");
-	return json_fail(json, json_peek(json) == '\0' ? "it ends too early" : "there is something that is no JSON value");
+	return json_fail(json, json_peek(json) == '\0' ?
+					 "it ends too early" : "there is something that is no JSON value");
 }
 
 /* a number, true, false or null at the next token; does not move */
@@ -286,7 +292,8 @@ skip_container(JsonText *json)
 			}
 		}
 		else if (c == '\0' || strchr("}]:,", c) != NULL)
-			return json_fail(json, c == '\0' ? "it ends too early" : "there is no value where one has to be");
+			return json_fail(json, c == '\0' ?
+							 "it ends too early" : "there is no value where one has to be");
 		else if (!(c == '"' ? take_string(json, &inner) : take_scalar(json, &inner)))
 			return false;
 		else
@@ -304,7 +311,8 @@ skip_container(JsonText *json)
 			c = json_peek(json);
 		}
 		if (c != ',')
-			return json_fail(json, c == '\0' ? "it ends too early" : "there is no comma between two values");
+			return json_fail(json, c == '\0' ?
+							 "it ends too early" : "there is no comma between two values");
 		json->at++;
 		if (open[depth - 1] && !json_read_key(json, &inner))
 			return false;

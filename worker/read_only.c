@@ -44,7 +44,8 @@ said_in(ArrayType *settings)
 		const char *setting = nulls[i] ? "" : TextDatumGetCString(elements[i]);
 		bool		on;
 
-		if (strncmp(setting, SETTING, strlen(SETTING)) == 0 && parse_bool(setting + strlen(SETTING), &on))
+		if (strncmp(setting, SETTING, strlen(SETTING)) == 0 &&
+			parse_bool(setting + strlen(SETTING), &on))
 			said = on ? SAID_ON : SAID_OFF;
 	}
 	return said;
@@ -58,13 +59,16 @@ said_for(Relation catalog, Oid database, Oid role)
 	HeapTuple	tuple;
 	Said		said = SAID_NOTHING;
 
-	ScanKeyInit(&keys[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(database));
-	ScanKeyInit(&keys[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(role));
+	ScanKeyInit(&keys[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(database));
+	ScanKeyInit(&keys[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
 	scan = systable_beginscan(catalog, DbRoleSettingDatidRolidIndexId, true, NULL, 2, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		is_null;
-		Datum		settings = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig, RelationGetDescr(catalog), &is_null);
+		Datum		settings = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig,
+											RelationGetDescr(catalog), &is_null);
 
 		if (!is_null)
 			said = said_in(DatumGetArrayTypeP(settings));

@@ -135,7 +135,8 @@ int64
 record_hash(const Record *record)
 {
 	uint64		hash = hash_bytes_extended((const unsigned char *) record->value,
-										   record->value ? (int) Min(record->value_length, 1024 * 1024) : 0,
+										   record->value ?
+											   (int) Min(record->value_length, 1024 * 1024) : 0,
 										   record->value_length);
 
 	if (record->key != NULL)

@@ -31,8 +31,12 @@ typedef struct Record
 
 extern void record_of_message(Record *record, struct rd_kafka_message_s *message);
 
-/* messages lie all over memory: asks for the head of one, and the value of another whose head is there */
-extern void record_prefetch(const struct rd_kafka_message_s *head_of, const struct rd_kafka_message_s *value_of);
+/*
+ * messages lie all over memory: asks for the head of one, and the value of another whose head is
+ * there
+ */
+extern void record_prefetch(const struct rd_kafka_message_s *head_of,
+							const struct rd_kafka_message_s *value_of);
 
 /* when it was produced, or appended to the log; 0 when Kafka does not say */
 extern TimestampTz record_time(const Record *record);

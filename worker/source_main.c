@@ -97,7 +97,8 @@ same_partitions(const Source *a, const Source *b)
 {
 	if ((a->partitions == NULL) != (b->partitions == NULL) || a->n_partitions != b->n_partitions)
 		return false;
-	return a->n_partitions == 0 || memcmp(a->partitions, b->partitions, sizeof(int32) * a->n_partitions) == 0;
+	return a->n_partitions == 0 ||
+		memcmp(a->partitions, b->partitions, sizeof(int32) * a->n_partitions) == 0;
 }
 
 /* whether this worker, as it was started, can go on with the source as it is now */
@@ -107,7 +108,8 @@ can_go_on(const SourceWorker *worker, const Source *now)
 	const Source *before = worker->source;
 
 	return now != NULL && now->enabled && now->owner == worker->slot->owner &&
-		now->workers == worker->slot->n_workers && catalog_is_here(now->system_identifier, now->database) &&
+		now->workers == worker->slot->n_workers &&
+		catalog_is_here(now->system_identifier, now->database) &&
 		(before == NULL ||
 		 (same_text(before->server, now->server) && same_text(before->topic, now->topic) &&
 		  same_text(before->name, now->name) && same_partitions(before, now)));
@@ -125,7 +127,8 @@ leave(void)
 static void
 keep_source(SourceWorker *worker)
 {
-	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "clickstream source", ALLOCSET_SMALL_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "clickstream source",
+												  ALLOCSET_SMALL_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	Source	   *source = catalog_source_by_id(worker->slot->object_id);
 
@@ -152,7 +155,8 @@ same_options(List *a, List *b)
 		DefElem    *one = lfirst_node(DefElem, x),
 				   *other = lfirst_node(DefElem, y);
 
-		if (!same_text(one->defname, other->defname) || !same_text(strVal(one->arg), strVal(other->arg)))
+		if (!same_text(one->defname, other->defname) ||
+			!same_text(strVal(one->arg), strVal(other->arg)))
 			return false;
 	}
 	return true;
@@ -180,7 +184,10 @@ pause_while_read_only(SourceWorker *worker)
 	proc_exit(0);
 }
 
-/* begins a transaction in which the source stands still: pause, alter, seek and drop wait for its end */
+/*
+ * begins a transaction in which the source stands still: pause, alter, seek and drop wait for its
+ * end
+ */
 static void
 begin_with_source(SourceWorker *worker)
 {
@@ -277,7 +284,8 @@ take_batch(SourceWorker *worker, rd_kafka_message_t **messages, int n)
 	worker->batch.messages = messages;
 	worker->batch.memory = worker->batch_memory;
 	worker->batch.outcome = MemoryContextAllocZero(worker->batch_memory, Max(n, 1));
-	worker->batch.partition = MemoryContextAllocHuge(worker->batch_memory, sizeof(int32) * Max(n, 1));
+	worker->batch.partition = MemoryContextAllocHuge(worker->batch_memory,
+													 sizeof(int32) * Max(n, 1));
 	worker->careful = false;
 	worker->default_is_fine = false;
 	worker->partition_tries = 0;
@@ -290,7 +298,10 @@ forget_batch(SourceWorker *worker)
 	worker->batch.messages = NULL;
 }
 
-/* rows, dead letters and skips of each partition; records of one come in a row more often than not */
+/*
+ * rows, dead letters and skips of each partition; records of one come in a row more often than
+ * not
+ */
 static void
 count_outcomes(SourceWorker *worker)
 {
@@ -332,7 +343,8 @@ write_batch(SourceWorker *worker)
 	{
 		const TimestampTz *times = writer_missing(writer, &worker->n_missing);
 
-		worker->missing = MemoryContextAllocHuge(worker->batch_memory, sizeof(TimestampTz) * worker->n_missing);
+		worker->missing = MemoryContextAllocHuge(worker->batch_memory,
+												 sizeof(TimestampTz) * worker->n_missing);
 		memcpy(worker->missing, times, sizeof(TimestampTz) * worker->n_missing);
 		return false;
 	}
@@ -368,7 +380,8 @@ run_transaction(SourceWorker *worker)
 		}
 		count_outcomes(worker);
 	}
-	catalog_offsets_save(worker->source->name, consumer_record(worker->consumer, worker->source->name, offsets));
+	catalog_offsets_save(worker->source->name,
+						 consumer_record(worker->consumer, worker->source->name, offsets));
 	worker_commit();
 	return ROUND_COMMITTED;
 }
@@ -404,7 +417,8 @@ wait_for_surroundings(SourceWorker *worker, const char *reason)
 	worker_set_state(worker->slot, WORKER_WAITING, reason);
 	if (!worker->waiting)
 		ereport(LOG,
-				(errmsg("source \"%s\" waits: %s", worker->source ? worker->source->name : "?", reason)));
+				(errmsg("source \"%s\" waits: %s", worker->source ? worker->source->name : "?",
+						reason)));
 	worker->waiting = true;
 	worker_pause(worker->failures++, "ClickstreamSourceRetry");
 }
@@ -441,8 +455,10 @@ make_partitions(SourceWorker *worker)
 	char	   *reason;
 
 	if (worker->partition_tries++ >= MOST_PARTITION_TRIES)
-		wait_for_surroundings(worker, "partitions that were made are gone again before rows came in");
-	else if (partitions_make(worker->slot, worker->source, worker->missing, worker->n_missing, &reason))
+		wait_for_surroundings(worker,
+							  "partitions that were made are gone again before rows came in");
+	else if (partitions_make(worker->slot, worker->source, worker->missing, worker->n_missing,
+							 &reason))
 		worker->default_is_fine = true;
 	else
 		wait_for_surroundings(worker, reason);
@@ -474,7 +490,10 @@ write_round(SourceWorker *worker)
 
 /* ---------------------------------------------------------------- a round without records */
 
-/* paused, altered, dropped, moved, or a connection with other options: noticed also when nothing comes */
+/*
+ * paused, altered, dropped, moved, or a connection with other options: noticed also when nothing
+ * comes
+ */
 static void
 look_around(SourceWorker *worker)
 {
@@ -545,7 +564,8 @@ open_source(SourceWorker *worker)
 	if (GetDatabaseEncoding() != PG_UTF8)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("source \"%s\" needs a database with encoding UTF8", worker->source->name)));
+				 errmsg("source \"%s\" needs a database with encoding UTF8",
+						worker->source->name)));
 	outer = MemoryContextSwitchTo(worker->memory);
 	worker->options = copyObject(read_options(worker));
 	MemoryContextSwitchTo(outer);
@@ -587,9 +607,12 @@ clickstream_source_main(Datum main_arg)
 {
 	SourceWorker worker = {.slot = worker_attach(main_arg)};
 
-	worker.memory = AllocSetContextCreate(TopMemoryContext, "clickstream source worker", ALLOCSET_DEFAULT_SIZES);
-	worker.batch_memory = AllocSetContextCreate(worker.memory, "clickstream batch", ALLOCSET_DEFAULT_SIZES);
-	worker.round_memory = AllocSetContextCreate(worker.memory, "clickstream round", ALLOCSET_DEFAULT_SIZES);
+	worker.memory = AllocSetContextCreate(TopMemoryContext, "clickstream source worker",
+										  ALLOCSET_DEFAULT_SIZES);
+	worker.batch_memory = AllocSetContextCreate(worker.memory, "clickstream batch",
+												ALLOCSET_DEFAULT_SIZES);
+	worker.round_memory = AllocSetContextCreate(worker.memory, "clickstream round",
+												ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(worker.round_memory);
 
 	/* offsets are lost with the rows they count: no commit has to wait for the disk */

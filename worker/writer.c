@@ -8,8 +8,10 @@
  * transaction.
  *
  * When a record makes the database raise an error, its neighbours shall not suffer.  The first try
- * of a batch goes without savepoints; after an error the caller comes back `careful`: then stretches
- * of records go in inside a savepoint each.  A stretch that fails is tried again shorter, up to where
+ * of a batch goes without savepoints; after an error the caller comes back `careful`: then
+ * stretches
+ * of records go in inside a savepoint each.  A stretch that fails is tried again shorter, up to
+ * where
  * it broke if that is known, else its first half, until one record fails alone: that is the one.
  * Stretches grow again as they succeed.
  */
@@ -102,9 +104,11 @@ batch_add_fault(Batch *batch, int record, const DecodeFault *fault)
 	{
 		batch->room_for_faults = Max(batch->room_for_faults * 2, 64);
 		if (batch->faults == NULL)
-			batch->faults = MemoryContextAlloc(batch->memory, sizeof(RecordFault) * batch->room_for_faults);
+			batch->faults = MemoryContextAlloc(batch->memory,
+											   sizeof(RecordFault) * batch->room_for_faults);
 		else
-			batch->faults = repalloc_huge(batch->faults, sizeof(RecordFault) * batch->room_for_faults);
+			batch->faults = repalloc_huge(batch->faults,
+										  sizeof(RecordFault) * batch->room_for_faults);
 	}
 	batch->faults[batch->n_faults++] = (RecordFault) {.record = record, .fault = *fault};
 	batch->outcome[record] = RECORD_DEAD_LETTER;
@@ -121,7 +125,8 @@ next_slot(Writer *writer)
 	{
 		MemoryContext outer = MemoryContextSwitchTo(writer->leaves->estate->es_query_cxt);
 
-		writer->slots[writer->n_slots++] = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsVirtual);
+		writer->slots[writer->n_slots++] = MakeSingleTupleTableSlot(writer->leaves->desc,
+																	&TTSOpsVirtual);
 		MemoryContextSwitchTo(outer);
 	}
 	slot = writer->slots[writer->slots_used];
@@ -173,14 +178,16 @@ take_error(Batch *batch, DecodeFault *fault)
 		ReThrowError(error);
 	}
 	fault->sqlstate = error->sqlerrcode;
-	fault->message = error->detail ? psprintf("%s: %s", error->message, error->detail) : pstrdup(error->message);
+	fault->message = error->detail ? psprintf("%s: %s", error->message,
+											  error->detail) : pstrdup(error->message);
 	FreeErrorData(error);
 	MemoryContextSwitchTo(outer);
 }
 
 /* by the types' own input functions, which may throw: in a savepoint that the chunk shares */
 static DecodeOutcome
-decode_guarded(Writer *writer, Batch *batch, const Record *record, TupleTableSlot *slot, DecodeFault *fault)
+decode_guarded(Writer *writer, Batch *batch, const Record *record, TupleTableSlot *slot,
+			   DecodeFault *fault)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile DecodeOutcome outcome = DECODED_DEAD_LETTER;
@@ -188,7 +195,8 @@ decode_guarded(Writer *writer, Batch *batch, const Record *record, TupleTableSlo
 	guard_decoding(writer);
 	PG_TRY();
 	{
-		outcome = decode_record(writer->plan, record, true, slot->tts_values, slot->tts_isnull, fault);
+		outcome = decode_record(writer->plan, record, true, slot->tts_values, slot->tts_isnull,
+								fault);
 	}
 	PG_CATCH();
 	{
@@ -213,7 +221,8 @@ decode_one(Writer *writer, Batch *batch, int i)
 	if (batch->partition != NULL)
 		batch->partition[i] = record.partition;
 	if (!writer->guarded)
-		outcome = decode_record(writer->plan, &record, false, slot->tts_values, slot->tts_isnull, &fault);
+		outcome = decode_record(writer->plan, &record, false, slot->tts_values, slot->tts_isnull,
+								&fault);
 	if (outcome == DECODED_LATER)
 		outcome = decode_guarded(writer, batch, &record, slot, &fault);
 	switch (outcome)
@@ -259,7 +268,8 @@ fault_of_time(Writer *writer, Batch *batch, int record, TimestampTz time)
 {
 	MemoryContext outer = MemoryContextSwitchTo(batch->memory);
 	DecodeFault fault = {.sqlstate = ERRCODE_DATETIME_VALUE_OUT_OF_RANGE};
-	const char *column = NameStr(TupleDescAttr(RelationGetDescr(writer->target), writer->leaves->time_column - 1)->attname);
+	const char *column = NameStr(TupleDescAttr(RelationGetDescr(writer->target),
+											   writer->leaves->time_column - 1)->attname);
 
 	if (time > writer->rules.newest)
 		fault.message = psprintf("%s %s is further ahead than max_future of source \"%s\" allows",
@@ -305,7 +315,10 @@ add_missing(Writer *writer, TimestampTz time)
 	MemoryContextSwitchTo(outer);
 }
 
-/* whether the time is in the window, and some partition there for it; else the record is settled or waits */
+/*
+ * whether the time is in the window, and some partition there for it; else the record is settled
+ * or waits
+ */
 static bool
 time_is_good(Writer *writer, Batch *batch, int record, const TupleTableSlot *row)
 {
@@ -322,7 +335,8 @@ time_is_good(Writer *writer, Batch *batch, int record, const TupleTableSlot *row
 		fault_of_time(writer, batch, record, time);
 		return false;
 	}
-	if (leaves->last_part >= 0 && leaves->time_type != DATEOID && time >= leaves->last_from && time < leaves->last_to)
+	if (leaves->last_part >= 0 && leaves->time_type != DATEOID && time >= leaves->last_from &&
+		time < leaves->last_to)
 		return true;
 	if (writer->rules.may_use_default == NULL || leaf_set_covers(leaves, value, &has_default) ||
 		TIMESTAMP_NOT_FINITE(time) ||
@@ -337,7 +351,8 @@ static bool
 time_is_there(Writer *writer, Batch *batch, int record, const TupleTableSlot *row)
 {
 	LeafSet    *leaves = writer->leaves;
-	Form_pg_attribute column = TupleDescAttr(RelationGetDescr(writer->target), leaves->time_column - 1);
+	Form_pg_attribute column = TupleDescAttr(RelationGetDescr(writer->target),
+											 leaves->time_column - 1);
 	DecodeFault fault = {.sqlstate = ERRCODE_NOT_NULL_VIOLATION};
 
 	if (!row->tts_isnull[leaves->time_column - 1] || !column->attnotnull)
@@ -416,7 +431,8 @@ forget_rows(Writer *writer)
 static void
 flush_if_worth_it(Writer *writer)
 {
-	if (list_length(writer->leaves->all) > 1 && writer->leaves->collected < MOST_COLLECTED - CHUNK_RECORDS &&
+	if (list_length(writer->leaves->all) > 1 &&
+		writer->leaves->collected < MOST_COLLECTED - CHUNK_RECORDS &&
 		writer->slots_used <= MOST_COLLECTED && writer->bytes < CHUNK_BYTES)
 		return;
 	leaf_set_flush(writer->leaves);
@@ -513,7 +529,10 @@ shorter(int from, int length, int broke_at)
 	return Max(length / 2, 1);
 }
 
-/* what a deferred constraint would only find at the commit is found in the savepoint of its record */
+/*
+ * what a deferred constraint would only find at the commit is found in the savepoint of its
+ * record
+ */
 static void
 make_constraints_immediate(void)
 {

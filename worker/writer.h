@@ -27,11 +27,16 @@ typedef struct WriterRules
 	void	   *argument;
 } WriterRules;
 
-/* Locks and opens the target, in a transaction of its owner.  Ended by writer_close or by an abort. */
-extern Writer *writer_open(Relation target, DecodePlan *plan, const WriterRules *rules, RollupSet *rollups);
+/*
+ * Locks and opens the target, in a transaction of its owner.  Ended by writer_close or by an
+ * abort.
+ */
+extern Writer *writer_open(Relation target, DecodePlan *plan, const WriterRules *rules,
+						   RollupSet *rollups);
 
 /*
- * Writes every record that can be a row; each has its outcome then.  The error of a record is thrown
+ * Writes every record that can be a row; each has its outcome then.  The error of a record is
+ * thrown
  * when not careful: abort, and come back careful.  Careful, it makes a dead letter of that record,
  * found by halving inside savepoints; errors of the surroundings are thrown in any case.
  *
@@ -45,7 +50,10 @@ extern const TimestampTz *writer_missing(const Writer *writer, int *n);
 
 extern void writer_close(Writer *writer);
 
-/* whether the target is partitioned by range of one column of a time type; the column's number or 0 */
+/*
+ * whether the target is partitioned by range of one column of a time type; the column's number or
+ * 0
+ */
 extern AttrNumber writer_time_column(Relation target);
 
 #endif							/* CLICKSTREAM_WRITER_H */

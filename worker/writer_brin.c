@@ -4,7 +4,8 @@
  *
  * A block range index holds one summary for each range of pages.  Once all rows of a call are in
  * the table, a range without a summary needs nothing: whoever summarises it from now on will see
- * them.  And a value that has just been added to a range's summary adds nothing a second time.  So of
+ * them.  And a value that has just been added to a range's summary adds nothing a second time.
+ * So of
  * a thousand rows a few reach the index.  Called by writer_leaf.c, which takes such indexes out of
  * the executor's list and puts them back before it closes them.
  */
@@ -36,7 +37,8 @@ typedef struct LastAdded
 static bool
 is_simple_brin(Relation index, const IndexInfo *info)
 {
-	return index->rd_rel->relam == BRIN_AM_OID && info->ii_Expressions == NIL && info->ii_Predicate == NIL &&
+	return index->rd_rel->relam == BRIN_AM_OID && info->ii_Expressions == NIL &&
+		info->ii_Predicate == NIL &&
 		info->ii_ReadyForInserts;
 }
 
@@ -87,7 +89,8 @@ is_summarised(Relation index, BlockNumber block)
 	BrinRevmap *revmap = compat_brin_revmap(index, &pages_per_range);
 	Buffer		buffer = InvalidBuffer;
 	OffsetNumber offset;
-	bool		found = compat_brin_tuple(revmap, block / pages_per_range * pages_per_range, &buffer, &offset) != NULL;
+	bool		found = compat_brin_tuple(revmap, block / pages_per_range * pages_per_range,
+										  &buffer, &offset) != NULL;
 
 	if (found)
 		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
@@ -117,14 +120,18 @@ add_row(const LeafIndex *brin, Leaf *leaf, TupleTableSlot *row, LastAdded *last,
 	FormIndexDatum(brin->info, row, estate, values, nulls);
 	if (same_values(last, values, nulls, n))
 		return;
-	index_insert(brin->index, values, nulls, &row->tts_tid, leaf->relation->ri_RelationDesc, UNIQUE_CHECK_NO, false,
+	index_insert(brin->index, values, nulls, &row->tts_tid, leaf->relation->ri_RelationDesc,
+				 UNIQUE_CHECK_NO, false,
 				 brin->info);
 	memcpy(last->values, values, sizeof(Datum) * n);
 	memcpy(last->nulls, nulls, sizeof(bool) * n);
 	last->any = true;
 }
 
-/* the first row of a page always goes to the index, which may then ask for the range before to be summarised */
+/*
+ * the first row of a page always goes to the index, which may then ask for the range before to be
+ * summarised
+ */
 static void
 add_rows(const LeafIndex *brin, Leaf *leaf, EState *estate)
 {
@@ -155,4 +162,11 @@ leaf_write_brin(Leaf *leaf, EState *estate)
 {
 	for (int i = 0; i < leaf->n_brin; i++)
 		add_rows(&leaf->brin[i], leaf, estate);
+}
+
+void
+leaf_settle_brin(Leaf *leaf, bool failed)
+{
+	for (int i = 0; i < leaf->n_brin; i++)
+		compat_end_inserts(leaf->brin[i].index, leaf->brin[i].info, failed);
 }

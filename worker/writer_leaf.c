@@ -76,7 +76,8 @@ prepare_checks(LeafSet *set, Leaf *leaf)
 	for (int i = 0; i < constraints->num_check; i++)
 	{
 		leaf->checks[i].name = constraints->check[i].ccname;
-		leaf->checks[i].state = ExecPrepareExpr(stringToNode(constraints->check[i].ccbin), set->estate);
+		leaf->checks[i].state = ExecPrepareExpr(stringToNode(constraints->check[i].ccbin),
+												set->estate);
 	}
 	leaf->n_checks = constraints->num_check;
 }
@@ -92,7 +93,10 @@ prepare_not_null(Leaf *leaf)
 			leaf->not_null[leaf->n_not_null++] = i;
 }
 
-/* what AFTER triggers open, and the slot in which they see a row, is made here, for it outlives savepoints */
+/*
+ * what AFTER triggers open, and the slot in which they see a row, is made here, for it outlives
+ * savepoints
+ */
 static void
 note_triggers(LeafSet *set, Leaf *leaf)
 {
@@ -105,12 +109,16 @@ note_triggers(LeafSet *set, Leaf *leaf)
 	if (!triggers->trig_insert_after_row)
 		return;
 	owner = as_transaction();
-	leaf->for_triggers = ExecGetTriggerResultRel(set->estate, RelationGetRelid(leaf->relation->ri_RelationDesc), NULL);
+	leaf->for_triggers = ExecGetTriggerResultRel(set->estate,
+												 RelationGetRelid(leaf->relation->ri_RelationDesc), NULL);
 	(void) ExecGetTriggerOldSlot(set->estate, leaf->for_triggers);
 	CurrentResourceOwner = owner;
 }
 
-/* a trigger that failed left its row there, and the end of the savepoint has taken the row's page away */
+/*
+ * a trigger that failed left its row there, and the end of the savepoint has taken the row's page
+ * away
+ */
 static void
 empty_trigger_slot(Leaf *leaf)
 {
@@ -165,7 +173,8 @@ open_partitions(LeafSet *set)
 	set->key = RelationGetPartitionKey(set->target);
 	set->time_column = writer_time_column(set->target);
 	if (set->time_column > 0)
-		set->time_type = TupleDescAttr(RelationGetDescr(set->target), set->time_column - 1)->atttypid;
+		set->time_type = TupleDescAttr(RelationGetDescr(set->target),
+									   set->time_column - 1)->atttypid;
 	set->by_part = palloc0(sizeof(Leaf *) * Max(set->parts->nparts, 1));
 }
 
@@ -179,7 +188,8 @@ leaf_set_open(Relation target)
 	set->estate = estate;
 	set->target = target;
 	set->desc = CreateTupleDescCopyConstr(RelationGetDescr(target));
-	set->rows = AllocSetContextCreate(estate->es_query_cxt, "clickstream rows", ALLOCSET_DEFAULT_SIZES);
+	set->rows = AllocSetContextCreate(estate->es_query_cxt, "clickstream rows",
+									  ALLOCSET_DEFAULT_SIZES);
 	set->root = makeNode(ResultRelInfo);
 	set->at_record = -1;
 	set->last_part = -1;
@@ -240,7 +250,10 @@ leaf_set_close(LeafSet *set)
 
 /* ---------------------------------------------------------------- the way to the leaf */
 
-/* the number of the partition that takes the time, -1 for none; the default one only if none else does */
+/*
+ * the number of the partition that takes the time, -1 for none; the default one only if none else
+ * does
+ */
 static int
 part_for_time(LeafSet *set, Datum time)
 {
@@ -250,14 +263,16 @@ part_for_time(LeafSet *set, Datum time)
 
 	if (bounds == NULL)
 		return -1;
-	at = partition_range_datum_bsearch(set->key->partsupfunc, set->key->partcollation, bounds, 1, &time, &equal);
+	at = partition_range_datum_bsearch(set->key->partsupfunc, set->key->partcollation, bounds, 1,
+									   &time, &equal);
 	return bounds->indexes[at + 1];
 }
 
 bool
 leaf_set_covers(LeafSet *set, Datum time, bool *has_default)
 {
-	*has_default = set->parts->boundinfo != NULL && partition_bound_has_default(set->parts->boundinfo);
+	*has_default = set->parts->boundinfo != NULL &&
+		partition_bound_has_default(set->parts->boundinfo);
 	return part_for_time(set, time) >= 0;
 }
 
@@ -349,7 +364,8 @@ leaf_for(LeafSet *set, TupleTableSlot *row)
 		return find_leaf(set, row);
 
 	time = row->tts_values[set->time_column - 1];
-	if (set->last_part >= 0 && time_of_datum(set, time) >= set->last_from && time_of_datum(set, time) < set->last_to)
+	if (set->last_part >= 0 && time_of_datum(set, time) >= set->last_from &&
+		time_of_datum(set, time) < set->last_to)
 		return set->last;
 	part = part_for_time(set, time);
 	if (part < 0 || !set->parts->is_leaf[part])
@@ -374,14 +390,16 @@ in_layout_of_leaf(LeafSet *set, Leaf *leaf, TupleTableSlot *row)
 	{
 		MemoryContext outer = MemoryContextSwitchTo(set->estate->es_query_cxt);
 
-		*own = MakeSingleTupleTableSlot(CreateTupleDescCopyConstr(leaf->from_root->outdesc), &TTSOpsVirtual);
+		*own = MakeSingleTupleTableSlot(CreateTupleDescCopyConstr(leaf->from_root->outdesc),
+										&TTSOpsVirtual);
 		MemoryContextSwitchTo(outer);
 	}
 	return execute_attr_map_slot(leaf->from_root->attrMap, row, *own);
 }
 
 static void
-set_fault(MemoryContext faults, DecodeFault *fault, int sqlstate, const char *format, const char *first, Relation relation)
+set_fault(MemoryContext faults, DecodeFault *fault, int sqlstate, const char *format,
+		  const char *first, Relation relation)
 {
 	MemoryContext outer = MemoryContextSwitchTo(faults);
 
@@ -391,7 +409,8 @@ set_fault(MemoryContext faults, DecodeFault *fault, int sqlstate, const char *fo
 }
 
 static bool
-constraints_hold(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext faults, DecodeFault *fault)
+constraints_hold(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext faults,
+				 DecodeFault *fault)
 {
 	Relation	relation = leaf->relation->ri_RelationDesc;
 	ExprContext *econtext = GetPerTupleExprContext(set->estate);
@@ -401,7 +420,8 @@ constraints_hold(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext fa
 		{
 			set_fault(faults, fault, ERRCODE_NOT_NULL_VIOLATION,
 					  "null value in column \"%s\" of relation \"%s\" violates not-null constraint",
-					  NameStr(TupleDescAttr(RelationGetDescr(relation), leaf->not_null[i])->attname), relation);
+					  NameStr(TupleDescAttr(RelationGetDescr(relation),
+											leaf->not_null[i])->attname), relation);
 			return false;
 		}
 	econtext->ecxt_scantuple = row;
@@ -416,7 +436,8 @@ constraints_hold(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext fa
 }
 
 TupleTableSlot *
-leaf_prepare(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext faults, DecodeFault *fault)
+leaf_prepare(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext faults,
+			 DecodeFault *fault)
 {
 	row = in_layout_of_leaf(set, leaf, row);
 	fault->sqlstate = 0;
@@ -442,7 +463,8 @@ static void
 write_index_entries(LeafSet *set, Leaf *leaf)
 {
 	ResultRelInfo *relation = leaf->relation;
-	bool		after = relation->ri_TrigDesc != NULL && relation->ri_TrigDesc->trig_insert_after_row;
+	bool		after = relation->ri_TrigDesc != NULL &&
+		relation->ri_TrigDesc->trig_insert_after_row;
 
 	leaf_write_brin(leaf, set->estate);
 	if (relation->ri_NumIndices == 0 && !after)
@@ -477,7 +499,8 @@ flush_leaf(LeafSet *set, Leaf *leaf)
 		MemoryContextSwitchTo(set->rows);
 	}
 	set->at_record = leaf->n == 1 ? leaf->records[0] : -1;
-	table_multi_insert(leaf->relation->ri_RelationDesc, leaf->rows, leaf->n, set->estate->es_output_cid, 0, leaf->bulk);
+	table_multi_insert(leaf->relation->ri_RelationDesc, leaf->rows, leaf->n,
+					   set->estate->es_output_cid, 0, leaf->bulk);
 	write_index_entries(set, leaf);
 	MemoryContextSwitchTo(outer);
 	set->collected -= leaf->n;
@@ -519,6 +542,7 @@ leaf_set_settle(LeafSet *set, bool failed)
 		if (leaf->bulk != NULL && !failed)
 			FreeBulkInsertState(leaf->bulk);
 		leaf->bulk = NULL;
+		leaf_settle_brin(leaf, failed);
 		if (failed)
 			empty_trigger_slot(leaf);
 	}

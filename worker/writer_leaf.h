@@ -63,7 +63,7 @@ typedef struct LeafSet
 	EState	   *estate;
 	MemoryContext rows;			/* what lives until the collected rows are written */
 	Relation	target;
-	TupleDesc	desc;			/* the target's, of our own: slots outlive savepoints, what they pin does not */
+	TupleDesc	desc;			/* the target's, a copy: slots outlive savepoints, what they pin does not */
 	ResultRelInfo *root;
 	AttrNumber	time_column;	/* range partitioned by it alone, or 0 */
 	Oid			time_type;
@@ -95,7 +95,8 @@ extern Leaf *leaf_for(LeafSet *set, TupleTableSlot *row);
  * row as it will be, in the leaf's layout; NULL when it shall not be: *fault tells why, or is all
  * zero when a trigger left it out.
  */
-extern TupleTableSlot *leaf_prepare(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext faults, DecodeFault *fault);
+extern TupleTableSlot *leaf_prepare(LeafSet *set, Leaf *leaf, TupleTableSlot *row,
+									MemoryContext faults, DecodeFault *fault);
 
 /* keeps a prepared row; writes the leaf's rows when there are enough */
 extern void leaf_collect(LeafSet *set, Leaf *leaf, TupleTableSlot *row, int record);
@@ -103,12 +104,19 @@ extern void leaf_collect(LeafSet *set, Leaf *leaf, TupleTableSlot *row, int reco
 /* writes all that is collected */
 extern void leaf_set_flush(LeafSet *set);
 
-/* after the end of a subtransaction: forgets collected rows, and pins that are gone when it failed */
+/*
+ * after the end of a subtransaction: forgets collected rows, and pins that are gone when it
+ * failed
+ */
 extern void leaf_set_settle(LeafSet *set, bool failed);
 
-/* writer_brin.c: block range indexes out of the executor's list and back, and the leaf's rows into them */
+/*
+ * writer_brin.c: block range indexes out of the executor's list and back, and the leaf's rows
+ * into them
+ */
 extern void leaf_take_brin(Leaf *leaf);
 extern void leaf_give_back_brin(Leaf *leaf);
 extern void leaf_write_brin(Leaf *leaf, EState *estate);
+extern void leaf_settle_brin(Leaf *leaf, bool failed);
 
 #endif							/* CLICKSTREAM_WRITER_LEAF_H */
