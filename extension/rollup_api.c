@@ -69,7 +69,25 @@ qualified_name(Oid relation)
 static RangeVar *
 name_argument(text *name)
 {
+	char	   *raw = text_to_cstring(name);
+	List	   *parts;
+
+	if (!SplitIdentifierString(pstrdup(raw), '.', &parts) || parts == NIL || list_length(parts) > 3)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("\"%s\" cannot be the name of a rollup", raw),
+				 errhint("A rollup is named as its table is, with or without a schema: 'page_views', 'app.page_views'.")));
 	return makeRangeVarFromNameList(textToQualifiedNameList(name));
+}
+
+static void
+require_owner(Oid relation)
+{
+	if (!compat_owns_relation(relation, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table %s", get_rel_name(relation)),
+				 errhint("SET ROLE to its owner, or to a member of that role.")));
 }
 
 /* The rollup of that name, with or without a schema; the caller must act for its owner. */
@@ -85,16 +103,8 @@ rollup_by_name(text *name, LOCKMODE lock)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("rollup \"%s\" does not exist", text_to_cstring(name)),
 				 errhint("SELECT rollup FROM clickstream.rollups lists them.")));
-	if (!compat_owns_relation(relation, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relation));
+	require_owner(relation);
 	return rollup;
-}
-
-static void
-require_target_owner(Oid target)
-{
-	if (!compat_owns_relation(target, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(target));
 }
 
 /* Keeps writers of the target and of each of its partitions out until the transaction's end. */
@@ -303,10 +313,22 @@ refuse_retention(const RollupQuery *query, const Interval *retention)
 				 errhint("Write for example '1 year', or leave it out to keep groups for ever.")));
 }
 
+static Oid
+creation_schema(const RangeVar *name)
+{
+	if (name->schemaname != NULL && strcmp(name->schemaname, "pg_temp") != 0 &&
+		!OidIsValid(get_namespace_oid(name->schemaname, true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("schema \"%s\" does not exist", name->schemaname),
+				 errhint("CREATE SCHEMA %s, or leave it out of the rollup's name.", quote_identifier(name->schemaname))));
+	return RangeVarGetCreationNamespace(name);
+}
+
 static void
 create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *retention)
 {
-	Oid			schema = RangeVarGetCreationNamespace(name);
+	Oid			schema = creation_schema(name);
 	RawStmt    *raw;
 	RollupQuery *query;
 	Rollup		wanted = {.retention = retention};
@@ -320,7 +342,7 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *
 	query = rollup_rules_parse(text, is_target_of_source, &raw);
 	refuse_rollup_as_target(query->target);
 	refuse_retention(query, retention);
-	require_target_owner(query->target);
+	require_owner(query->target);
 	lock_out_writers(query->target);
 
 	definition = make_definition(name, schema, raw, text);
