@@ -55,9 +55,17 @@ CREATE TABLE sources (
     created_at            timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE sources IS 'each source: a Kafka topic that becomes rows of a table';
+COMMENT ON COLUMN sources.owner IS 'whose rights the workers have';
+COMMENT ON COLUMN sources.server IS 'the foreign server that says where Kafka is';
+COMMENT ON COLUMN sources.target IS 'the table that gets the rows';
 COMMENT ON COLUMN sources.columns IS 'where a column takes its value from, where that is not the field of its own name';
 COMMENT ON COLUMN sources.partition_interval IS 'the width of the partitions made for the target, NULL for none';
 COMMENT ON COLUMN sources.retention IS 'how long rows are kept, NULL for ever';
+COMMENT ON COLUMN sources.start_at IS 'where reading began: earliest, latest, a time, or offsets';
+COMMENT ON COLUMN sources.workers IS 'how many processes share the topic''s partitions';
+COMMENT ON COLUMN sources.max_future IS 'a record whose time is further ahead than this is a dead letter';
+COMMENT ON COLUMN sources.max_batch_rows IS 'how many rows a transaction may grow to';
+COMMENT ON COLUMN sources.max_batch_wait IS 'how long a batch may wait for more rows';
 COMMENT ON COLUMN sources.partitions IS 'the partitions of the topic that are read here, NULL for all';
 COMMENT ON COLUMN sources.enabled IS 'false while paused';
 COMMENT ON COLUMN sources.paused_because IS 'why a source paused itself, NULL when a person did it';
@@ -82,6 +90,9 @@ COMMENT ON TABLE offsets IS 'how far each partition of a topic has been read; wr
 COMMENT ON COLUMN offsets.start_offset IS 'the first offset asked for, resolved once when the source began';
 COMMENT ON COLUMN offsets.next_offset IS 'the offset that is read next';
 COMMENT ON COLUMN offsets.messages IS 'records read: always rows + dead_letters + skipped';
+COMMENT ON COLUMN offsets.rows IS 'records that became rows';
+COMMENT ON COLUMN offsets.skipped IS 'records without a value';
+COMMENT ON COLUMN offsets.last_timestamp IS 'Kafka''s time of the last record read';
 COMMENT ON COLUMN offsets.last_hash IS 'hash of the last record read, to tell a topic that was made anew';
 
 CREATE TABLE offset_gaps (
@@ -112,6 +123,8 @@ CREATE TABLE dead_letters (
 );
 CREATE INDEX dead_letters_source_arrived_at_idx ON dead_letters (source, arrived_at);
 COMMENT ON TABLE dead_letters IS 'records that could not become a row, whole, with the reason; see replay_dead_letters';
+COMMENT ON COLUMN dead_letters.value IS 'the record, byte for byte: convert_from(value, ''UTF8'') shows it';
+COMMENT ON COLUMN dead_letters.error IS 'why it could not be a row';
 
 CREATE FUNCTION create_source(
     name text, server text, topic text, target regclass,
@@ -284,6 +297,14 @@ CREATE TABLE sinks (
     created_at         timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE sinks IS 'each sink: a table whose rows are kept as documents of an Elasticsearch index';
+COMMENT ON COLUMN sinks.owner IS 'whose rights the worker has';
+COMMENT ON COLUMN sinks.server IS 'the foreign server that says where Elasticsearch is';
+COMMENT ON COLUMN sinks.relation IS 'the table that is followed';
+COMMENT ON COLUMN sinks.index IS 'the alias under which the documents are found';
+COMMENT ON COLUMN sinks.columns IS 'fields of other names than their columns, and columns left out';
+COMMENT ON COLUMN sinks.slot IS 'the logical replication slot that keeps the write-ahead log for it';
+COMMENT ON COLUMN sinks.enabled IS 'false while paused';
+COMMENT ON COLUMN sinks.paused_because IS 'why a sink paused itself, NULL when a person did it';
 COMMENT ON COLUMN sinks.id_columns IS 'the columns that make a document''s _id';
 COMMENT ON COLUMN sinks.phase IS 'new: no slot yet; copying: the rows that were there; following: the write-ahead log; diverged: needs check_sink or resync_sink';
 COMMENT ON COLUMN sinks.physical_index IS 'the index behind the alias that the option index names';
@@ -301,6 +322,8 @@ CREATE TABLE sink_dead_letters (
     PRIMARY KEY (sink, document_id)
 );
 COMMENT ON TABLE sink_dead_letters IS 'documents that Elasticsearch refused for a fault of their own, with its reason';
+COMMENT ON COLUMN sink_dead_letters.status IS 'the HTTP status that Elasticsearch gave the document';
+COMMENT ON COLUMN sink_dead_letters.reason IS 'why, in Elasticsearch''s words';
 
 CREATE FUNCTION create_sink(name text, server text, relation regclass, index text, id text DEFAULT NULL,
     columns jsonb DEFAULT '{}', bulk_bytes int DEFAULT 8388608, bulk_wait interval DEFAULT '100 ms')
@@ -325,7 +348,7 @@ COMMENT ON FUNCTION resume_sink IS 'goes on where the sink stopped; in a restore
 
 CREATE FUNCTION resync_sink(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_resync_sink';
-COMMENT ON FUNCTION resync_sink IS 'builds a fresh index from the table behind the alias and swaps it in';
+COMMENT ON FUNCTION resync_sink IS 'builds a fresh index from the table, and swaps it in behind the alias when it is complete';
 
 CREATE FUNCTION check_sink(name text, repair boolean DEFAULT false,
     OUT document_id text, OUT difference text)
@@ -380,6 +403,10 @@ LEFT JOIN LATERAL (
          array_position('{stopped,waiting,starting,connecting,copying,running}', w.state) AS r(badness)
     WHERE w.kind = 'source' AND w.object_id = s.id) w ON true;
 COMMENT ON VIEW stat_sources IS 'each source: its state, what it has read and written, how far behind it is, its last error';
+COMMENT ON COLUMN stat_sources.state IS 'starting, connecting, running, waiting, stopped, paused or standby';
+COMMENT ON COLUMN stat_sources.detail IS 'why it is in that state, where there is more to say';
+COMMENT ON COLUMN stat_sources.lag IS 'records in Kafka that are not committed here yet, NULL while not known';
+COMMENT ON COLUMN stat_sources.last_error IS 'stays after the error is over: see last_error_at';
 
 CREATE VIEW stat_rollups WITH (security_invoker = true) AS
 SELECT r.rollup, r.target, r.complete,
@@ -400,6 +427,10 @@ FROM clickstream.sinks s
 LEFT JOIN pg_replication_slots r ON r.slot_name = s.slot
 LEFT JOIN clickstream.worker_stats() w ON w.kind = 'sink' AND w.object_id = s.id;
 COMMENT ON VIEW stat_sinks IS 'each sink: its state, documents acknowledged, how far behind the write-ahead log it is, its last error';
+COMMENT ON COLUMN stat_sinks.state IS 'starting, connecting, copying, running, waiting, diverged, paused or standby';
+COMMENT ON COLUMN stat_sinks.detail IS 'why it is in that state, where there is more to say';
+COMMENT ON COLUMN stat_sinks.lag_bytes IS 'how much of the write-ahead log Elasticsearch has not acknowledged yet';
+COMMENT ON COLUMN stat_sinks.last_error IS 'stays after the error is over: see last_error_at';
 
 --
 -- Who may see and do what: everybody reads of his own, nobody writes but through the functions
