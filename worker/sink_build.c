@@ -85,6 +85,9 @@ make_index(SinkWorker *worker, MemoryContext context)
 	if (physical)
 	{
 		sink_set_phase(worker, "copying", physical, InvalidXLogRecPtr);
+		if (worker->sink->physical_index == NULL ||
+			strcmp(worker->sink->physical_index, physical) != 0)
+			return false;
 		worker_begin(worker->slot);
 		(void) describe_table(worker, context, &plan);
 		worker_commit();

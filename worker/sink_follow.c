@@ -287,6 +287,42 @@ put_reread_row(void *arg, const ColumnValue *values)
 	sink_put_row(follow->bulk, follow->plan, values, follow->reread_version, &follow->id);
 }
 
+/* The table may have another shape by now than the log has come to: the rows then need its own plan. */
+static RelationDescription *
+describe_now(Following *follow, DocumentPlan **plan)
+{
+	MemoryContext old = MemoryContextSwitchTo(follow->reread_context);
+	RelationDescription *relation;
+
+	worker_begin(follow->worker->slot);
+	MemoryContextSwitchTo(follow->reread_context);
+	relation = copy_describe(follow->sink->relation);
+	*plan = document_plan_fits(follow->plan, relation) ? follow->plan :
+		document_plan(relation, follow->sink->columns, follow->sink->id_columns);
+	worker_commit();
+	MemoryContextSwitchTo(old);
+	return relation;
+}
+
+/* as many as a request holds; how many of the list are done */
+static int
+reread_portion(Following *follow, const RelationDescription *relation, int done)
+{
+	const int  *columns;
+	int			n = document_id_columns(follow->plan, &columns);
+
+	worker_begin(follow->worker->slot);
+	while (done < list_length(follow->rereads) && !bulk_is_full(follow->bulk))
+	{
+		Reread	   *reread = list_nth(follow->rereads, done++);
+
+		follow->reread_version = reread->version;
+		copy_by_id(relation, columns, n, reread->texts, put_reread_row, follow);
+	}
+	worker_commit();
+	return done;
+}
+
 /*
  * The row as it is now, under the version of its change.  If it changed again since, that change comes
  * later in the log with a higher version; if it is gone, so does its deletion.
@@ -294,29 +330,21 @@ put_reread_row(void *arg, const ColumnValue *values)
 static void
 reread_rows(Following *follow)
 {
+	DocumentPlan *of_log = follow->plan;
 	RelationDescription *relation;
-	const int  *columns;
-	int			n;
-	ListCell   *cell;
+	int			done = 0;
 
 	if (follow->rereads == NIL)
 		return;
-	worker_begin(follow->worker->slot);
-	relation = copy_describe(follow->sink->relation);
-	if (document_plan_fits(follow->plan, relation))
+	relation = describe_now(follow, &follow->plan);
+	if (follow->plan != of_log)
+		extend_mapping(follow);
+	while (done < list_length(follow->rereads))
 	{
-		n = document_id_columns(follow->plan, &columns);
-		foreach(cell, follow->rereads)
-		{
-			Reread	   *reread = lfirst(cell);
-
-			follow->reread_version = reread->version;
-			copy_by_id(relation, columns, n, reread->texts, put_reread_row, follow);
-			if (bulk_is_full(follow->bulk))
-				send_bulk(follow);
-		}
+		send_if_full(follow);
+		done = reread_portion(follow, relation, done);
 	}
-	worker_commit();
+	follow->plan = of_log;
 	follow->rereads = NIL;
 	MemoryContextReset(follow->reread_context);
 }

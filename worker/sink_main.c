@@ -140,7 +140,9 @@ sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index
 
 	worker_begin(worker->slot);
 	sink = read_sink(worker, &options);
-	if (sink && same_sink(sink, worker->sink))
+	/* somebody else may have decided meanwhile where to go on */
+	if (sink && sink->enabled && same_text(sink->phase, worker->sink->phase) &&
+		same_text(sink->slot, worker->sink->slot))
 	{
 		sink->phase = pstrdup(phase);
 		if (physical_index)
