@@ -26,6 +26,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/timestamp.h"
 
 #include "batch.h"
@@ -242,6 +243,12 @@ open_target(SourceWorker *worker)
 				 errhint("Run clickstream.drop_source, and create it again with another target.")));
 	if (pg_class_aclcheck(RelationGetRelid(target), worker->slot->owner, ACL_INSERT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, RelationGetRelationName(target));
+	if (check_enable_rls(RelationGetRelid(target), worker->slot->owner, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" forces row security on its owner, which a source cannot apply",
+						RelationGetRelationName(target)),
+				 errhint("Run ALTER TABLE ... NO FORCE ROW LEVEL SECURITY.")));
 	return target;
 }
 

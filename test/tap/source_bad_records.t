@@ -203,4 +203,18 @@ $node->safe_psql('postgres', q{SELECT clickstream.alter_source('of_columns', col
 done('of_columns');
 is($node->safe_psql('postgres', 'SELECT c, b FROM of_columns ORDER BY 1'), "1|2\n3|4", 'and nothing is lost once columns is right');
 
+# --- policies that would be passed over ---
+$node->safe_psql('postgres', 'ALTER TABLE of_columns ENABLE ROW LEVEL SECURITY');
+produce($topic, '{"x": 5, "b": 6}');
+done('of_columns');
+$node->safe_psql('postgres', q{
+    CREATE ROLE plain NOLOGIN; GRANT ALL ON SCHEMA public TO plain; GRANT USAGE ON FOREIGN SERVER kafka TO plain;
+    CREATE TABLE forced (x int); ALTER TABLE forced OWNER TO plain; ALTER TABLE forced ENABLE ROW LEVEL SECURITY; ALTER TABLE forced FORCE ROW LEVEL SECURITY;
+    SET ROLE plain;
+} . source('forced', $topic, 'forced'));
+wait_for($node, q{SELECT state = 'waiting' AND last_error ~ 'forces row security' FROM clickstream.stat_sources WHERE source = 'forced'},
+    'row security that binds the owner, too, is not passed over');
+$node->safe_psql('postgres', 'ALTER TABLE forced NO FORCE ROW LEVEL SECURITY');
+done('forced');
+
 done_testing();
