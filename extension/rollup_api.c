@@ -281,6 +281,7 @@ record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, I
 	row.complete = complete;
 	(void) catalog_rollup_insert(&row);
 	rollup_depend(rollup, definition);
+	rollup_depend_on_columns(rollup, query->n_columns, ROLLUP_GUARD);
 	CommandCounterIncrement();
 }
 

@@ -16,6 +16,8 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
 #include "utils/fmgroids.h"
 
 #include "rollup_depend.h"
@@ -56,4 +58,23 @@ rollup_depend(Oid rollup, Oid definition)
 	ObjectAddressSet(table, RelationRelationId, rollup);
 	ObjectAddressSet(view, RelationRelationId, definition);
 	recordDependencyOn(&table, &view, DEPENDENCY_NORMAL);
+}
+
+/*
+ * The trigger that guards a rollup's table depends on the columns that clickstream fills, as a trigger
+ * of UPDATE OF does: so they can be renamed, but neither dropped nor given another type.
+ */
+void
+rollup_depend_on_columns(Oid rollup, int n_columns, const char *guard)
+{
+	ObjectAddress trigger;
+	ObjectAddress column;
+	int			n;
+
+	ObjectAddressSet(trigger, TriggerRelationId, get_trigger_oid(rollup, guard, false));
+	for (n = 1; n <= n_columns; n++)
+	{
+		ObjectAddressSubSet(column, RelationRelationId, rollup, n);
+		recordDependencyOn(&trigger, &column, DEPENDENCY_NORMAL);
+	}
 }

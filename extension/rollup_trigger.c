@@ -413,7 +413,7 @@ rollup_triggers_remove(Oid target)
 void
 rollup_guard_install(Oid rollup)
 {
-	run_ddl(psprintf("CREATE TRIGGER clickstream_rollup_guard "
+	run_ddl(psprintf("CREATE TRIGGER " ROLLUP_GUARD " "
 					 "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s "
 					 "FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_guard()",
 					 qualified_name(rollup)));
