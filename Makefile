@@ -5,7 +5,7 @@ export PG_CONFIG
 
 PARTS = extension worker
 
-.PHONY: all install uninstall clean installcheck deps demo check $(PARTS) simulator
+.PHONY: all install uninstall clean installcheck deps demo check bench $(PARTS) simulator
 
 all: $(PARTS) simulator
 
@@ -34,6 +34,12 @@ check: deps
 	$(MAKE) -s -j2 all
 	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
 	deploy/local/unprivileged test/run
+
+# Figures, no verdict: how fast a backlog drains, beside \copy of the same rows.
+bench: deps
+	$(MAKE) -s -j2 all
+	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
+	deploy/local/unprivileged test/run bench
 
 # What is installed where PG_CONFIG points, tried from a copy of it.
 installcheck:
