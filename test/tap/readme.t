@@ -202,6 +202,15 @@ is(value(q{SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHE
 
 # --- the end ---
 
+for my $drop ('TABLE clicks', 'SERVER kafka', 'SERVER search')
+{
+    my ($status, undef, $error) = $node->psql('restored', "DROP $drop");
+    ok($status != 0 && $error =~ /^HINT: .*(drop_source|drop_sink|CASCADE)/m, "DROP $drop is refused, with what to run first") or diag($error);
+}
+my (undef, undef, $told) = $node->psql('restored', 'DROP SERVER kafka, search CASCADE');
+like($told, qr/NOTICE: .*\b$_\b/, "with CASCADE a NOTICE names $_") for qw(clicks views_search);
+is(value("SELECT count(*) FROM clickstream.$_", 'restored'), 0, "and $_ are gone") for qw(sources sinks);
+
 value('DROP EXTENSION clickstream CASCADE');
 is(value('SELECT count(*) FROM clicks'), 2, 'DROP EXTENSION ... CASCADE leaves the rows');
 is(value('SELECT page, views FROM page_views_1m'), '/product/1234|2', 'and the rollup, as a plain table');
