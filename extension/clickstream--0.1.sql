@@ -365,6 +365,9 @@ COMMENT ON FUNCTION _sink_ddl IS 'gives tables whose updates a sink follows a re
 CREATE EVENT TRIGGER clickstream_sink_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
     EXECUTE FUNCTION clickstream._sink_ddl();
 COMMENT ON EVENT TRIGGER clickstream_sink_ddl IS 'partitions that come under a table that a sink follows';
+CREATE EVENT TRIGGER clickstream_sink_drop_index ON sql_drop WHEN TAG IN ('DROP INDEX')
+    EXECUTE FUNCTION clickstream._sink_ddl();
+COMMENT ON EVENT TRIGGER clickstream_sink_drop_index IS 'tables that lose the index that was their replica identity';
 
 --
 -- What can be seen

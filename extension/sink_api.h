@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
@@ -21,6 +22,9 @@ extern void sink_check_bulk(const Sink *sink);
 /* sink_table.c: the same for the table; fills in columns and id_columns; returns what is published */
 extern const char *sink_check_table(Sink *sink, const char *id);
 
+/* in a transaction: why the sink's owner may not read all of its table, NULL if he may */
+extern PGDLLEXPORT char *sink_forbidden(const Sink *sink);
+
 /* sink_identity.c */
 typedef enum Identity
 {
@@ -32,6 +36,8 @@ typedef enum Identity
 /* the worst among the table and its partitions, and who has it */
 extern Identity sink_worst_identity(Relation relation, List *id_columns, Oid *who);
 extern List *sink_index_columns(Relation relation, Oid index_id);
+
+extern void sink_after_truncate(const TruncateStmt *statement);
 
 /* sink_publication.c: made and dropped in the caller's transaction */
 extern void sink_publish(const Sink *sink, const char *what);

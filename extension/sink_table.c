@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/varlena.h"
 
 #include "compat.h"
@@ -50,6 +51,23 @@ check_kind(Relation relation)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of table \"%s\"", RelationGetRelationName(relation)),
 				 errhint("A sink sends every row of it: its owner makes the sink, or a member of that role.")));
+}
+
+/* owners and policies change while a sink runs */
+char *
+sink_forbidden(const Sink *sink)
+{
+	char	   *table = get_rel_name(sink->relation);
+	char	   *owner = GetUserNameFromId(sink->owner, true);
+
+	if (table == NULL)
+		return "its table has been dropped";
+	if (!compat_owns_relation(sink->relation, sink->owner))
+		return psprintf("role \"%s\" does not own table \"%s\" any more", owner ? owner : "?", table);
+	if (check_enable_rls(sink->relation, sink->owner, true) == RLS_ENABLED)
+		return psprintf("row security of table \"%s\" hides rows from role \"%s\", and a sink sends all of them",
+						table, owner ? owner : "?");
+	return NULL;
 }
 
 /* ---------------------------------------------------------------- columns */
@@ -383,6 +401,9 @@ sink_check_table(Sink *sink, const char *id)
 				 errmsg("relation with OID %u does not exist", sink->relation),
 				 errhint("Name the table to follow.")));
 	check_kind(relation);
+	if (check_enable_rls(sink->relation, sink->owner, true) == RLS_ENABLED)
+		refuse_relation(relation, "Its row security hides rows from you, and a sink sends all of them.",
+						"Let a role that it does not bind make the sink.");
 	rollup = catalog_rollup_by_relation(sink->relation);
 	check_columns_option(relation, sink->columns);
 	if (rollup)

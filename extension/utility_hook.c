@@ -24,6 +24,7 @@
 
 #include "compat.h"
 #include "launcher.h"
+#include "sink_api.h"
 #include "utility_hook.h"
 #include "worker_slot.h"
 
@@ -143,6 +144,8 @@ on_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 				completion);
 	if (commits_prepared)
 		launcher_wake_database();
+	if (IsA(parsed, TruncateStmt))
+		sink_after_truncate((TruncateStmt *) parsed);
 	if (OidIsValid(held) && IsA(parsed, CreatedbStmt))
 		launcher_wake_at_commit_in(get_database_oid(((CreatedbStmt *) parsed)->dbname, true));
 }

@@ -23,29 +23,37 @@
 #include "connection.h"
 #include "launcher.h"
 #include "sink.h"
+#include "sink_api.h"
 #include "worker.h"
 
 PGDLLEXPORT void clickstream_sink_main(Datum main_arg);
 
 /* ---------------------------------------------------------------- the catalog */
 
-/* in a transaction: the row and the options of its connection, in the current memory context */
+/*
+ * In a transaction: the row and the options of its connection, in the current memory context.
+ * *forbidden: why its rows may not be sent, NULL if they may.
+ */
 static Sink *
-read_sink(SinkWorker *worker, List **options)
+read_sink(SinkWorker *worker, List **options, char **forbidden)
 {
 	Sink	   *sink;
 
 	catalog_lock(CATALOG_SINK, worker->slot->object_id, ShareLock);
 	sink = catalog_sink_by_id(worker->slot->object_id);
-	if (sink && sink->enabled)
-		*options = connection_options(sink->server, CONNECTION_ELASTICSEARCH, sink->owner);
+	if (sink == NULL || !sink->enabled)
+		return sink;
+	*forbidden = sink_forbidden(sink);
+	*options = connection_options(sink->server, CONNECTION_ELASTICSEARCH, sink->owner);
 	return sink;
 }
 
-void
-sink_load(SinkWorker *worker)
+/* why nothing may be sent, NULL if it may */
+static char *
+load(SinkWorker *worker)
 {
 	MemoryContext old;
+	char	   *forbidden = NULL;
 
 	if (worker->context)
 		MemoryContextDelete(worker->context);
@@ -54,7 +62,7 @@ sink_load(SinkWorker *worker)
 											ALLOCSET_DEFAULT_SIZES);
 	worker_begin(worker->slot);
 	old = MemoryContextSwitchTo(worker->context);
-	worker->sink = read_sink(worker, &worker->options);
+	worker->sink = read_sink(worker, &worker->options, &forbidden);
 	MemoryContextSwitchTo(old);
 	worker_commit();
 
@@ -64,6 +72,22 @@ sink_load(SinkWorker *worker)
 	old = MemoryContextSwitchTo(worker->context);
 	worker->client = elasticsearch_open(worker->options);
 	MemoryContextSwitchTo(old);
+	return forbidden;
+}
+
+/* waits as long as the owner may not read the table */
+void
+sink_load(SinkWorker *worker)
+{
+	char	   *forbidden;
+
+	while ((forbidden = load(worker)) != NULL)
+	{
+		sink_note_fault(worker, forbidden);
+		worker_pause(worker->attempt++, "ClickstreamSinkWait");
+		if (worker_should_stop())
+			proc_exit(0);
+	}
 }
 
 static bool
@@ -113,12 +137,13 @@ bool
 sink_has_changed(SinkWorker *worker)
 {
 	List	   *options = NIL;
+	char	   *forbidden = NULL;
 	Sink	   *sink;
 	bool		changed;
 
 	worker_begin(worker->slot);
-	sink = read_sink(worker, &options);
-	changed = sink == NULL || !same_sink(sink, worker->sink) ||
+	sink = read_sink(worker, &options, &forbidden);
+	changed = sink == NULL || forbidden || !same_sink(sink, worker->sink) ||
 		!same_options(options, worker->options);
 	worker_commit();
 	return changed;
@@ -137,9 +162,10 @@ sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index
 {
 	Sink	   *sink;
 	List	   *options = NIL;
+	char	   *forbidden = NULL;
 
 	worker_begin(worker->slot);
-	sink = read_sink(worker, &options);
+	sink = read_sink(worker, &options, &forbidden);
 	/* somebody else may have decided meanwhile where to go on */
 	if (sink && sink->enabled && same_text(sink->phase, worker->sink->phase) &&
 		same_text(sink->slot, worker->sink->slot))

@@ -61,6 +61,22 @@ is(es_count($alias), 1010, 'the stray document is gone');
 is((es('GET', "/$old"))[0], 404, 'the old index is gone');
 acknowledged('resynced: follows');
 
+# --- its owner loses the table, and gets it back ---
+
+sql(q{CREATE ROLE former LOGIN; CREATE TABLE theirs (id int PRIMARY KEY); GRANT USAGE ON FOREIGN SERVER search TO former; ALTER TABLE theirs OWNER TO former});
+sql("SET ROLE former; SELECT clickstream.create_sink('theirs', server => 'search', relation => 'theirs', index => '$alias-theirs')");
+wait_for($node, q{SELECT state = 'running' FROM clickstream.stat_sinks WHERE sink = 'theirs'}, 'a role of its own');
+sql(q{ALTER TABLE theirs OWNER TO postgres});
+wait_for($node, q{SELECT state = 'waiting' AND last_error = 'role "former" does not own table "theirs" any more' FROM clickstream.stat_sinks WHERE sink = 'theirs'},
+    'no longer the owner: the state says so');
+sql(q{INSERT INTO theirs VALUES (1)});
+is(sql(q{SELECT clickstream.wait_for_sink('theirs', '2 s')}), 'f', 'no longer the owner: nothing is sent');
+is(es_count("$alias-theirs"), 0, 'no longer the owner: nothing has arrived');
+sql(q{ALTER TABLE theirs OWNER TO former});
+is(sql(q{SELECT clickstream.wait_for_sink('theirs', '30 s')}), 't', 'the owner again: goes on unaided');
+sql(q{SELECT clickstream.drop_sink('theirs')});
+wait_for($node, 'SELECT count(*) = 1 FROM pg_replication_slots', 'the owner again: dropped');
+
 # --- the WAL it keeps is bounded: a lost slot makes it copy again ---
 
 sql(q{SELECT clickstream.pause_sink('rows')});

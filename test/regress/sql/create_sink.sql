@@ -78,6 +78,15 @@ UPDATE sink_parts SET id = 2;
 ALTER TABLE sink_clicks DROP CONSTRAINT sink_clicks_pkey;
 UPDATE sink_clicks SET page = '/';
 
+CREATE TABLE sink_keyed (id int NOT NULL, n int);
+CREATE UNIQUE INDEX sink_keyed_idx ON sink_keyed (id);
+ALTER TABLE sink_keyed REPLICA IDENTITY USING INDEX sink_keyed_idx;
+SELECT clickstream.create_sink('keyed', server => 'sink_search', relation => 'sink_keyed', index => 'keyed');
+DROP INDEX sink_keyed_idx;
+UPDATE sink_keyed SET n = 1;
+TRUNCATE sink_keyed, sink_parts;
+TRUNCATE sink_parts_1;
+
 -- a name and an index are used once
 SELECT clickstream.create_sink('s', server => 'sink_search', relation => 'sink_clicks', index => 'other');
 SELECT clickstream.create_sink('t', server => 'sink_search', relation => 'sink_clicks', index => 'clicks');
@@ -109,6 +118,16 @@ SELECT clickstream.drop_sink('s');
 SELECT count(*) FROM clickstream.sinks;
 RESET ROLE;
 
+-- nor may a sink send what row security hides
+CREATE TABLE sink_secret (id int PRIMARY KEY);
+ALTER TABLE sink_secret OWNER TO sink_other;
+ALTER TABLE sink_secret ENABLE ROW LEVEL SECURITY;
+ALTER TABLE sink_secret FORCE ROW LEVEL SECURITY;
+SET ROLE sink_other;
+SELECT clickstream.create_sink('o', server => 'sink_search', relation => 'sink_secret', index => 'o');
+RESET ROLE;
+DROP TABLE sink_secret;
+
 -- a rollback leaves nothing
 BEGIN;
 SELECT clickstream.drop_sink('s');
@@ -120,6 +139,6 @@ SELECT count(*) FROM pg_publication WHERE pubname LIKE 'clickstream%';
 DROP OWNED BY sink_other;
 DROP ROLE sink_other;
 DROP VIEW sink_view;
-DROP TABLE sink_clicks, sink_parts, sink_unlogged;
+DROP TABLE sink_clicks, sink_parts, sink_unlogged, sink_keyed;
 DROP SERVER sink_search;
 DROP SERVER sink_kafka;
