@@ -35,6 +35,7 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "compat.h"
 #include "document.h"
 
 #define LONGEST_ID 512
