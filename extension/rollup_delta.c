@@ -400,7 +400,7 @@ typedef struct Change
 	Tuplestorestate *all;		/* both */
 	TupleDesc	desc;
 	bool		again;
-	Oid			except;
+	List	   *except;
 	const RollupRange *range;
 	int64	   *kept;			/* out: groups of the range that have no rows */
 } Change;
@@ -556,7 +556,7 @@ append_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc)
 
 void
 rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fresh, TupleDesc desc,
-					 Oid except)
+					 List *except)
 {
 	Change		change = {.desc = desc, .again = has_recomputed(set->target), .except = except};
 
@@ -585,7 +585,7 @@ rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
 	if (tuplestore_tuple_count(rows) == 0)
 		return;
 	if (has_recomputed(set->target))
-		rollup_set_recompute(set, NULL, rows, desc, InvalidOid);
+		rollup_set_recompute(set, NULL, rows, desc, NIL);
 	else
 		apply_to_all(set, &change, add_rows);
 }

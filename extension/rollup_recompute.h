@@ -18,7 +18,7 @@ typedef struct RollupTouched
 	Tuplestorestate *old;		/* or NULL: none */
 	Tuplestorestate *fresh;		/* or NULL: none */
 	bool		again;			/* the same client's statement has had groups computed again */
-	Oid			except;			/* a partition whose rows no longer count, or InvalidOid */
+	List	   *except;			/* OIDs of partitions whose rows no longer count */
 } RollupTouched;
 
 extern void rollup_recompute(RollupMerge *merge, const RollupTouched *touched);

@@ -31,10 +31,10 @@ extern RollupSet *rollup_set_of_session(Oid target);
 
 /*
  * Rows (of the target's row type) were taken away, put there, or both; either may be NULL.  Their groups
- * are computed again from what the target now holds, without the partition `except` (or InvalidOid).
+ * are computed again from what the target now holds, without the partitions `except`.
  */
 extern void rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fresh,
-								 TupleDesc desc, Oid except);
+								 TupleDesc desc, List *except);
 
 /* Empties the rollups, as the target has been. */
 extern void rollup_set_truncate(RollupSet *set);

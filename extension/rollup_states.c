@@ -433,6 +433,7 @@ rollup_states_of_target(RollupMerge *merge, const RollupRows *which)
 	QueryEnvironment *environment = create_queryEnv();
 	Tuplestorestate *states;
 	PlannedStmt *plan;
+	ListCell   *cell;
 
 	if (which->touched != NULL)
 	{
@@ -440,8 +441,8 @@ rollup_states_of_target(RollupMerge *merge, const RollupRows *which)
 		bound_by_touched(query, merge, which);
 		register_tuplestore(environment, TOUCHED, which->touched, merge->states_desc);
 	}
-	if (OidIsValid(which->except))
-		add_except(query, merge->query->target_index, which->except);
+	foreach(cell, which->except)
+		add_except(query, merge->query->target_index, lfirst_oid(cell));
 	if (which->range != NULL)
 	{
 		add_range(query, merge->query, which->range);

@@ -19,7 +19,7 @@ typedef struct RollupRows
 {
 	Tuplestorestate *touched;	/* only those of the groups in it, or NULL */
 	const bool *null_keys;		/* whether touched has NULL in a key */
-	Oid			except;			/* not those of this partition, or InvalidOid */
+	List	   *except;			/* not those of partitions with these OIDs */
 	const RollupRange *range;	/* only groups within, or NULL */
 } RollupRows;
 

@@ -52,6 +52,35 @@ static struct
 	TransactionId transaction;
 }			truncating;
 
+/*
+ * The same of partitions: those that this TRUNCATE has told of, and that still have their rows.  One
+ * that comes later must not count them.
+ */
+static struct
+{
+	TransactionId transaction;
+	List	   *partitions;		/* in that transaction's memory */
+}			emptying;
+
+static const struct
+{
+	const char *name;
+	const char *text;			/* with the table's name in the middle */
+	const char *fires;			/* as ALTER TABLE says it; NULL as usual */
+	bool		only_target;
+}			triggers[] = {
+	{"clickstream_rollup_insert",
+	"AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT", NULL, false},
+	{"clickstream_rollup_update",
+	"AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT", NULL, false},
+	{"clickstream_rollup_delete",
+	"AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT", NULL, false},
+	{"clickstream_rollup_before_truncate", "BEFORE TRUNCATE ON %s FOR EACH STATEMENT", "ALWAYS", false},
+	{"clickstream_rollup_truncate", "AFTER TRUNCATE ON %s FOR EACH STATEMENT", "ALWAYS", false},
+	/* PostgreSQL itself gives each partition its copy of a row trigger */
+	{"clickstream_rollup_replica", "AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW", "REPLICA", true},
+};
+
 /* ---------------------------------------------------------------- rows in the target's shape */
 
 static void
@@ -120,13 +149,28 @@ is_truncating(Oid target)
 	return truncating.target == target && truncating.transaction == GetCurrentTransactionIdIfAny();
 }
 
+/* this one, too, and all of them so far */
+static List *
+partitions_to_empty(Oid partition)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+
+	if (emptying.transaction != GetCurrentTransactionId())
+		emptying.partitions = NIL;
+	emptying.transaction = GetCurrentTransactionId();
+	emptying.partitions = list_append_unique_oid(emptying.partitions, partition);
+	MemoryContextSwitchTo(caller);
+	return emptying.partitions;
+}
+
 static void
 before_truncate_partition(RollupSet *set, Relation partition, Relation target)
 {
 	Tuplestorestate *all = rows_of_table(partition);
 	Tuplestorestate *rows = rows_for_target(partition, target, all);
 
-	rollup_set_recompute(set, rows, NULL, RelationGetDescr(target), RelationGetRelid(partition));
+	rollup_set_recompute(set, rows, NULL, RelationGetDescr(target),
+						 partitions_to_empty(RelationGetRelid(partition)));
 	if (rows != all)
 		tuplestore_end(rows);
 	tuplestore_end(all);
@@ -138,6 +182,8 @@ around_truncate(RollupSet *set, TriggerData *data, Relation target)
 {
 	Relation	relation = data->tg_relation;
 
+	if (TRIGGER_FIRED_AFTER(data->tg_event))
+		emptying.transaction = InvalidTransactionId;
 	if (RelationGetRelid(relation) == RelationGetRelid(target))
 	{
 		if (TRIGGER_FIRED_BEFORE(data->tg_event))
@@ -166,7 +212,7 @@ after_statement(RollupSet *set, TriggerData *data, Relation target)
 	if (old == NULL)
 		rollup_set_apply_insert(set, fresh, RelationGetDescr(target));
 	else
-		rollup_set_recompute(set, old, fresh, RelationGetDescr(target), InvalidOid);
+		rollup_set_recompute(set, old, fresh, RelationGetDescr(target), NIL);
 	if (old != data->tg_oldtable)
 		tuplestore_end(old);
 	if (fresh != data->tg_newtable)
@@ -192,10 +238,10 @@ after_row(RollupSet *set, TriggerData *data, Relation target)
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		rollup_set_apply_insert(set, row, RelationGetDescr(target));
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		rollup_set_recompute(set, row, NULL, RelationGetDescr(target), InvalidOid);
+		rollup_set_recompute(set, row, NULL, RelationGetDescr(target), NIL);
 	else
 		rollup_set_recompute(set, row, row_for_target(relation, target, data->tg_newslot),
-							 RelationGetDescr(target), InvalidOid);
+							 RelationGetDescr(target), NIL);
 }
 
 static void
@@ -216,6 +262,37 @@ tell_rollups_of(Oid target_oid, TriggerData *data)
 	table_close(target, NoLock);
 }
 
+/* Whoever may make a trigger on the table can make one that calls us, of any kind. */
+static bool
+is_ours(const TriggerData *data)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(triggers); i++)
+	{
+		if (strcmp(data->tg_trigger->tgname, triggers[i].name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+require_rows(const TriggerData *data)
+{
+	bool		in_place = TRIGGER_FIRED_FOR_ROW(data->tg_event) ?
+		TRIGGER_FIRED_AFTER(data->tg_event) :
+		TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) ||
+		((TRIGGER_FIRED_BY_INSERT(data->tg_event) || data->tg_oldtable != NULL) &&
+		 (TRIGGER_FIRED_BY_DELETE(data->tg_event) || data->tg_newtable != NULL));
+
+	if (!in_place || !is_ours(data))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" of table \"%s\" is not one that create_rollup makes",
+						data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
+				 errhint("Drop it.")));
+}
+
 Datum
 clickstream_rollup_trigger(PG_FUNCTION_ARGS)
 {
@@ -228,6 +305,7 @@ clickstream_rollup_trigger(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("clickstream's rollup trigger is made by create_rollup alone"),
 				 errhint("Do not create or call it yourself.")));
+	require_rows(data);
 	relation = data->tg_relation;
 	tell_rollups_of(RelationGetRelid(relation), data);
 	if (relation->rd_rel->relispartition)
@@ -258,25 +336,6 @@ clickstream_rollup_guard(PG_FUNCTION_ARGS)
 }
 
 /* ---------------------------------------------------------------- putting triggers in place */
-
-static const struct
-{
-	const char *name;
-	const char *text;			/* with the table's name in the middle */
-	const char *fires;			/* as ALTER TABLE says it; NULL as usual */
-	bool		only_target;
-}			triggers[] = {
-	{"clickstream_rollup_insert",
-	"AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT", NULL, false},
-	{"clickstream_rollup_update",
-	"AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT", NULL, false},
-	{"clickstream_rollup_delete",
-	"AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT", NULL, false},
-	{"clickstream_rollup_before_truncate", "BEFORE TRUNCATE ON %s FOR EACH STATEMENT", "ALWAYS", false},
-	{"clickstream_rollup_truncate", "AFTER TRUNCATE ON %s FOR EACH STATEMENT", "ALWAYS", true},
-	/* PostgreSQL itself gives each partition its copy of a row trigger */
-	{"clickstream_rollup_replica", "AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW", "REPLICA", true},
-};
 
 static const char *
 qualified_name(Oid relation)

@@ -230,7 +230,10 @@ delete_id(void *arg, const char *id, int length, XLogRecPtr version)
 	Following  *follow = arg;
 
 	bulk_delete(follow->bulk, id, length, follow->reread_version);
-	send_if_full(follow);
+	if (!bulk_is_full(follow->bulk))
+		return;
+	send_bulk(follow);
+	settle(follow);				/* the next page of ids is asked for over the same connection */
 }
 
 /* every document there is, but for those of later commits: they have a higher version */

@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS hll;
 CREATE EXTENSION IF NOT EXISTS tdigest;
 BEGIN;
-SELECT plan(33);
+SELECT plan(36);
 SET timezone = 'UTC';
 CREATE TABLE clicks (occurred_at timestamptz NOT NULL, user_id text, page text, event text, amount numeric, payload jsonb) PARTITION BY RANGE (occurred_at);
 CREATE TABLE clicks_all PARTITION OF clicks DEFAULT;
@@ -138,6 +138,21 @@ INSERT INTO owned VALUES ('/a');
 SELECT throws_ok('SELECT * FROM owned_pages', '42501', NULL, 'who may write the table need not be able to read the rollup');
 RESET ROLE;
 SELECT results_eq('SELECT page, n FROM owned_pages', $$VALUES ('/a', 1::bigint)$$, 'and counts');
+
+-- Partitions that one TRUNCATE empties share groups; a trigger that somebody made is told so.
+CREATE TABLE parts (part int, page text) PARTITION BY LIST (part);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2);
+CREATE TABLE parts_3 PARTITION OF parts FOR VALUES IN (3);
+INSERT INTO parts SELECT 1 + i % 3, '/a' FROM generate_series(0, 29) i;
+SELECT clickstream.create_rollup('parts_pages', 'SELECT page, count(*) AS n FROM parts GROUP BY page');
+TRUNCATE parts_1, parts_2;
+SELECT results_eq('SELECT page, n FROM parts_pages', $$VALUES ('/a', 10::bigint)$$, 'two partitions emptied at once');
+DO $$ BEGIN INSERT INTO parts VALUES (1, '/a'); TRUNCATE parts_2; INSERT INTO parts VALUES (2, '/b'); TRUNCATE parts_3; END $$;
+SELECT results_eq('SELECT page, n FROM parts_pages ORDER BY 1', $$VALUES ('/a', 1::bigint), ('/b', 1)$$, 'one after the other');
+CREATE TRIGGER forged AFTER INSERT ON parts FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_trigger();
+SELECT throws_ok($$INSERT INTO parts VALUES (1, '/a')$$, '39P01',
+    'trigger "forged" of table "parts" is not one that create_rollup makes', 'a trigger without its rows');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -80,8 +80,12 @@ sql(q{SELECT clickstream.resume_sink('one')});
 same_as_table('one', "$alias-one", 'UPDATE beside a large value, then another shape');
 is(length(es_search("$alias-one", { term => { id => 62 } })->{62}{large} // ''), 20000, 'the large value still stays');
 
+# so many that the deletions are more than one request
+sql(q{INSERT INTO one SELECT i, 'to be emptied' FROM generate_series(10001, 26000) i});
+sql("SELECT clickstream.wait_for_sink('one', '60 s'); SELECT clickstream.alter_sink('one', bulk_bytes => 65536)");
 sql(q{TRUNCATE one});
 same_as_table('one', "$alias-one", 'TRUNCATE');
+is(sql(q{SELECT last_error FROM clickstream.stat_sinks WHERE sink = 'one'}), '', 'at the first try');
 sql(q{BEGIN; INSERT INTO one VALUES (1, 'gone'); TRUNCATE one; INSERT INTO one VALUES (2, 'there'); COMMIT});
 same_as_table('one', "$alias-one", 'TRUNCATE between inserts');
 
