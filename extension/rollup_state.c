@@ -20,6 +20,7 @@
 #include "fmgr.h"
 #include "nodes/execnodes.h"
 #include "parser/parse_agg.h"
+#include "parser/parse_coerce.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -140,6 +141,32 @@ set_up(StateCall *call, ArrayType *argument_types)
 	call->state = pretended_executor_node();
 }
 
+/*
+ * A function that a rollup's query calls could call us, too, while its rollup is written: with a
+ * number where an aggregate expects a pointer.
+ */
+static void
+require_types(const StateCall *call, FmgrInfo *flinfo, ArrayType *argument_types)
+{
+	Oid			state = call->is_internal ? BYTEAOID : call->transition_type;
+	Oid			types[FUNC_MAX_ARGS];
+	int			n = aggregated_types(argument_types, types);
+	Oid		   *declared;
+	int			n_declared;
+	Oid			value = get_func_signature(call->aggregate, &declared, &n_declared);
+	bool		fits = IsBinaryCoercible(get_fn_expr_argtype(flinfo, 3), state);
+
+	if (!OidIsValid(call->value_type))
+		fits &= IsBinaryCoercible(get_fn_expr_argtype(flinfo, 4), state);
+	else if (n == n_declared)
+		fits &= call->value_type == (IsPolymorphicType(value) ?
+									 enforce_generic_type_consistency(types, declared, n, value, true) : value);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("this is no state of aggregate %s", get_func_name(call->aggregate))));
+}
+
 /* The first three arguments of both functions say which aggregate; they are constants. */
 static StateCall *
 state_call(FunctionCallInfo fcinfo, Oid value_type)
@@ -160,6 +187,7 @@ state_call(FunctionCallInfo fcinfo, Oid value_type)
 		call->collation = PG_GETARG_OID(2);
 		call->value_type = value_type;
 		set_up(call, PG_GETARG_ARRAYTYPE_P(1));
+		require_types(call, fcinfo->flinfo, PG_GETARG_ARRAYTYPE_P(1));
 		fcinfo->flinfo->fn_extra = call;
 		MemoryContextSwitchTo(caller);
 	}

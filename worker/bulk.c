@@ -465,12 +465,13 @@ static void
 count_request(Bulk *bulk, int documents, int deletes)
 {
 	WorkerSlot *slot = bulk->options.slot;
+	TimestampTz now = GetCurrentTimestamp();
 
 	SpinLockAcquire(&slot->mutex);
 	slot->documents += documents;
 	slot->deletes += deletes;
 	slot->batches++;
-	slot->last_commit_at = GetCurrentTimestamp();
+	slot->last_commit_at = now;
 	SpinLockRelease(&slot->mutex);
 }
 

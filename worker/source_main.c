@@ -397,9 +397,10 @@ static void
 note_commit(SourceWorker *worker)
 {
 	WorkerSlot *slot = worker->slot;
+	TimestampTz now = GetCurrentTimestamp();
 
 	SpinLockAcquire(&slot->mutex);
-	slot->last_commit_at = GetCurrentTimestamp();
+	slot->last_commit_at = now;
 	slot->batches += worker->batch.n > 0 ? 1 : 0;
 	SpinLockRelease(&slot->mutex);
 	if (worker->waiting)

@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS hll;
 CREATE EXTENSION IF NOT EXISTS tdigest;
 BEGIN;
-SELECT plan(36);
+SELECT plan(38);
 SET timezone = 'UTC';
 CREATE TABLE clicks (occurred_at timestamptz NOT NULL, user_id text, page text, event text, amount numeric, payload jsonb) PARTITION BY RANGE (occurred_at);
 CREATE TABLE clicks_all PARTITION OF clicks DEFAULT;
@@ -153,6 +153,16 @@ SELECT results_eq('SELECT page, n FROM parts_pages ORDER BY 1', $$VALUES ('/a', 
 CREATE TRIGGER forged AFTER INSERT ON parts FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_trigger();
 SELECT throws_ok($$INSERT INTO parts VALUES (1, '/a')$$, '39P01',
     'trigger "forged" of table "parts" is not one that create_rollup makes', 'a trigger without its rows');
+
+-- A function in a rollup's query runs while the rollup is written, and still cannot pass off a number as a state.
+CREATE TABLE told (n int);
+CREATE FUNCTION forge(sum bigint) RETURNS numeric LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    IF sum = 1 THEN PERFORM clickstream._combine('pg_catalog.avg(int)'::regprocedure, '{23}', 0, 5, 7); END IF;
+    RETURN clickstream._finish('pg_catalog.min(int)'::regprocedure, '{23}', 0, 5, NULL::numeric);
+END $$;
+SELECT clickstream.create_rollup('forged', 'SELECT n AS key, count(*) AS rows, forge(sum(n)) AS forged FROM told GROUP BY 1', with_data => false);
+SELECT throws_ok('INSERT INTO told VALUES (1)', '42804', 'rollup "forged": this is no state of aggregate avg', 'a forged state');
+SELECT throws_ok('INSERT INTO told VALUES (2)', '42804', 'rollup "forged": this is no state of aggregate min', 'a forged value');
 
 SELECT * FROM finish();
 ROLLBACK;
