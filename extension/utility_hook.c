@@ -136,17 +136,20 @@ on_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	Node	   *parsed = statement->utilityStmt;
 	bool		commits_prepared = IsA(parsed, TransactionStmt) &&
 		((TransactionStmt *) parsed)->kind == TRANS_STMT_COMMIT_PREPARED;
+	bool		truncates = IsA(parsed, TruncateStmt);
+	bool		creates = IsA(parsed, CreatedbStmt);
 	Oid			held = database_to_hold(parsed);
 
 	if (OidIsValid(held) && launcher_hold(held))
 		wait_for_workers_to_leave(held);
 	run_utility(statement, query, read_only_tree, context, parameters, environment, destination,
 				completion);
+	/* a ROLLBACK may have freed the statement: only of those that cannot is it looked at again */
 	if (commits_prepared)
 		launcher_wake_database();
-	if (IsA(parsed, TruncateStmt))
+	if (truncates)
 		sink_after_truncate((TruncateStmt *) parsed);
-	if (OidIsValid(held) && IsA(parsed, CreatedbStmt))
+	if (OidIsValid(held) && creates)
 		launcher_wake_at_commit_in(get_database_oid(((CreatedbStmt *) parsed)->dbname, true));
 }
 
