@@ -8,6 +8,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
@@ -16,6 +19,7 @@
 #include "storage/latch.h"
 #include "storage/shm_mq.h"
 #include "storage/shm_toc.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -239,4 +243,21 @@ inquiry_ask(const char *kind, Jsonb *request, List *options, int timeout_ms, cha
 	if (asking.queue != NULL)
 		dsm_detach(asking.segment);
 	return result;
+}
+
+void
+inquiry_return_rows(FunctionCallInfo fcinfo, const char *answer, const char *query)
+{
+	ReturnSetInfo *result;
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(answer)};
+
+	InitMaterializedSRF(fcinfo, 0);
+	result = (ReturnSetInfo *) fcinfo->resultinfo;
+	SPI_connect();
+	if (SPI_execute_with_args(query, 1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read an answer as rows");
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	SPI_finish();
 }

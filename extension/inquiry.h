@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
@@ -33,5 +34,11 @@ typedef enum InquiryResult
  */
 extern InquiryResult inquiry_ask(const char *kind, Jsonb *request, List *options, int timeout_ms,
 								 char **answer);
+
+/*
+ * An answer in JSON as the rows of a set-returning function.  `query` makes them, in the shape of the
+ * function's result, of $1, the answer as text.
+ */
+extern void inquiry_return_rows(FunctionCallInfo fcinfo, const char *answer, const char *query);
 
 #endif							/* CLICKSTREAM_INQUIRY_H */

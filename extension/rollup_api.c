@@ -39,30 +39,11 @@
 #include "rollup_rules.h"
 #include "rollup_set.h"
 #include "rollup_trigger.h"
+#include "statement.h"
 
 PG_FUNCTION_INFO_V1(clickstream_create_rollup);
 PG_FUNCTION_INFO_V1(clickstream_drop_rollup);
 PG_FUNCTION_INFO_V1(clickstream_refresh_rollup);
-
-static void
-run_ddl(const char *sql)
-{
-	int			result;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	result = SPI_execute(sql, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
-	SPI_finish();
-}
-
-static const char *
-qualified_name(Oid relation)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-									  get_rel_name(relation));
-}
 
 /* ---------------------------------------------------------------- arguments */
 

@@ -30,15 +30,9 @@
 
 #include "rollup_api.h"
 #include "rollup_query.h"
+#include "statement.h"
 
 PG_FUNCTION_INFO_V1(clickstream_check_rollup);
-
-static const char *
-qualified_name(Oid relation)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-									  get_rel_name(relation));
-}
 
 /* ---------------------------------------------------------------- one output on both sides */
 

@@ -42,6 +42,7 @@
 
 #include "compat.h"
 #include "rollup_merge.h"
+#include "statement.h"
 
 /*
  * Backend-local: how deep we are in statements of our own.  The guard trigger of a rollup's table
@@ -93,8 +94,7 @@ equality(const RollupMerge *merge, AttrNumber key)
 const char *
 rollup_merge_table(const RollupMerge *merge)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(merge->rollup)),
-									  get_rel_name(merge->rollup));
+	return qualified_name(merge->rollup);
 }
 
 /* k1, k2, each after the prefix */

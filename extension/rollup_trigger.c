@@ -38,6 +38,7 @@
 #include "rollup_merge.h"
 #include "rollup_set.h"
 #include "rollup_trigger.h"
+#include "statement.h"
 
 PG_FUNCTION_INFO_V1(clickstream_rollup_trigger);
 PG_FUNCTION_INFO_V1(clickstream_rollup_guard);
@@ -336,26 +337,6 @@ clickstream_rollup_guard(PG_FUNCTION_ARGS)
 }
 
 /* ---------------------------------------------------------------- putting triggers in place */
-
-static const char *
-qualified_name(Oid relation)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-									  get_rel_name(relation));
-}
-
-static void
-run_ddl(const char *sql)
-{
-	int			result;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	result = SPI_execute(sql, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
-	SPI_finish();
-}
 
 static bool
 has_rollups(Oid relation)

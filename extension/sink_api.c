@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "caller.h"
 #include "connection.h"
 #include "launcher.h"
 #include "sink_api.h"
@@ -36,22 +37,16 @@ PG_FUNCTION_INFO_V1(clickstream_resync_sink);
 static void
 refuse_unknown(const char *name)
 {
-	StringInfoData names;
+	CallersNames names = {0};
 	ListCell   *cell;
 
-	initStringInfo(&names);
 	foreach(cell, catalog_sinks())
 	{
 		Sink	   *sink = lfirst(cell);
 
-		if (has_privs_of_role(GetUserId(), sink->owner))
-			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", sink->name);
+		caller_may_name(&names, sink->name, sink->owner);
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("sink \"%s\" does not exist", name),
-			 names.len > 0 ? errhint("There are: %s.", names.data) :
-			 errhint("There is none of yours: make one with clickstream.create_sink.")));
+	caller_refuse_unknown("sink", name, &names);
 }
 
 Sink *
@@ -61,12 +56,7 @@ sink_of_caller(const char *name)
 
 	if (sink == NULL)
 		refuse_unknown(name);
-	if (!has_privs_of_role(GetUserId(), sink->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of sink \"%s\"", name),
-				 errhint("Its owner is %s.", GetUserNameFromId(sink->owner, true) ?
-						 quote_identifier(GetUserNameFromId(sink->owner, true)) : "a role that was dropped")));
+	caller_must_own("sink", name, sink->owner);
 	return sink;
 }
 

@@ -25,6 +25,9 @@ extern const char *sink_check_table(Sink *sink, const char *id);
 /* in a transaction: why the sink's owner may not read all of its table, NULL if he may */
 extern PGDLLEXPORT char *sink_forbidden(const Sink *sink);
 
+/* the field that a column goes into by the sink's option columns, NULL when it is left out */
+extern PGDLLEXPORT char *sink_field_of(Jsonb *columns, const char *column);
+
 /* sink_identity.c */
 typedef enum Identity
 {

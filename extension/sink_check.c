@@ -18,6 +18,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "duration.h"
 #include "sink_api.h"
 
 #define NAME_HINT "Give it a name of 1 to 63 bytes, such as 'clicks_search'."
@@ -142,12 +143,6 @@ sink_check_index(const char *index)
 
 /* ---------------------------------------------------------------- bounds */
 
-static int64
-microseconds(const Interval *interval)
-{
-	return interval->time + ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
-}
-
 void
 sink_check_bulk(const Sink *sink)
 {
@@ -156,7 +151,7 @@ sink_check_bulk(const Sink *sink)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("bulk_bytes must be between %d and %d", LEAST_BULK, MOST_BULK),
 				 errhint("Elasticsearch takes requests of up to 100 MB; 8388608 is a good size.")));
-	if (microseconds(sink->bulk_wait) < 0 || microseconds(sink->bulk_wait) > LONGEST_BULK_WAIT_US)
+	if (duration_us(sink->bulk_wait) < 0 || duration_us(sink->bulk_wait) > LONGEST_BULK_WAIT_US)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("bulk_wait must be between 0 and 1 minute"),

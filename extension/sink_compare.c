@@ -40,26 +40,6 @@ check_state(const Sink *sink)
 				 errhint("Run clickstream.resume_sink.")));
 }
 
-static void
-return_rows(FunctionCallInfo fcinfo, const char *answer)
-{
-	ReturnSetInfo *result;
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(answer)};
-
-	InitMaterializedSRF(fcinfo, 0);
-	result = (ReturnSetInfo *) fcinfo->resultinfo;
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT document_id, difference "
-							  "FROM pg_catalog.jsonb_to_recordset($1::pg_catalog.jsonb) AS r(document_id text, difference text) "
-							  "ORDER BY document_id COLLATE pg_catalog.\"C\"",
-							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read what differs");
-	for (uint64 i = 0; i < SPI_processed; i++)
-		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
-	SPI_finish();
-}
-
 Datum
 clickstream_check_sink(PG_FUNCTION_ARGS)
 {
@@ -78,6 +58,9 @@ clickstream_check_sink(PG_FUNCTION_ARGS)
 				 errmsg("table and index of sink \"%s\" could not be compared", sink->name),
 				 errdetail("%s.", answer),
 				 errhint("Look at server \"%s\" and at clickstream.stat_sinks, and try again.", sink->server)));
-	return_rows(fcinfo, answer);
+	inquiry_return_rows(fcinfo, answer,
+						"SELECT document_id, difference "
+						"FROM pg_catalog.jsonb_to_recordset($1::pg_catalog.jsonb) AS r(document_id text, difference text) "
+						"ORDER BY document_id COLLATE pg_catalog.\"C\"");
 	return (Datum) 0;
 }

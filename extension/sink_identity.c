@@ -25,6 +25,7 @@
 #include "utils/rel.h"
 
 #include "sink_api.h"
+#include "statement.h"
 
 PG_FUNCTION_INFO_V1(clickstream_sink_ddl);
 
@@ -119,8 +120,7 @@ publishes_updates(const Sink *sink)
 static void
 give_identity(const Sink *sink, Oid table)
 {
-	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-												  get_rel_name(table));
+	char	   *name = qualified_name(table);
 
 	if (SPI_execute(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", name), false, 0) < 0)
 		elog(ERROR, "could not set the replica identity of %s", name);
@@ -159,10 +159,7 @@ tell_of_partition(const Sink *sink, const AlterTableCmd *command)
 		return;
 	partition = RangeVarGetRelid(((PartitionCmd *) command->def)->name, NoLock, true);
 	if (!OidIsValid(partition) || get_rel_relkind(partition) == RELKIND_FOREIGN_TABLE ||
-		SPI_execute(psprintf("SELECT 1 FROM %s LIMIT 1",
-							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(partition)),
-														get_rel_name(partition))),
-					true, 1) != SPI_OK_SELECT || SPI_processed == 0)
+		SPI_execute(psprintf("SELECT 1 FROM %s LIMIT 1", qualified_name(partition)), true, 1) != SPI_OK_SELECT || SPI_processed == 0)
 		return;
 	if (command->subtype == AT_AttachPartition)
 		ereport(NOTICE,

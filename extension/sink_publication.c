@@ -23,6 +23,7 @@
 #include "utils/syscache.h"
 
 #include "sink_api.h"
+#include "statement.h"
 
 static Oid
 owner_of_extension(void)
@@ -71,8 +72,7 @@ void
 sink_publish(const Sink *sink, const char *what)
 {
 	const char *name = quote_identifier(sink->publication);
-	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(sink->relation)),
-												   get_rel_name(sink->relation));
+	char	   *table = qualified_name(sink->relation);
 
 	run_as_extension(psprintf("CREATE PUBLICATION %s FOR TABLE ONLY %s "
 							  "WITH (publish = %s, publish_via_partition_root = true)",

@@ -177,9 +177,8 @@ check_columns_option(Relation relation, Jsonb *columns)
 	}
 }
 
-/* the field of a column, NULL when it is left out */
-static char *
-field_of(Jsonb *columns, const char *column)
+char *
+sink_field_of(Jsonb *columns, const char *column)
 {
 	JsonbValue	key;
 	JsonbValue *found;
@@ -209,7 +208,7 @@ check_fields(Relation relation, Jsonb *columns)
 
 		if (attribute->attisdropped)
 			continue;
-		field = field_of(columns, NameStr(attribute->attname));
+		field = sink_field_of(columns, NameStr(attribute->attname));
 		if (field == NULL)
 			continue;
 		if (attribute->attgenerated)

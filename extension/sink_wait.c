@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "duration.h"
 #include "sink_api.h"
 #include "worker_slot.h"
 
@@ -50,20 +51,6 @@ sink_end_of_log(void)
 	/* a commit that is not on disk yet is not decoded either */
 	XLogFlush(end);
 	return end;
-}
-
-static TimestampTz
-deadline(const Interval *timeout)
-{
-	double		total = timeout->time +
-		((double) timeout->month * DAYS_PER_MONTH + timeout->day) * (double) USECS_PER_DAY;
-
-	if (total < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout cannot be negative"),
-				 errhint("Give how long to wait, such as '1 minute'.")));
-	return GetCurrentTimestamp() + (int64) Min(total, (double) USECS_PER_DAY * DAYS_PER_YEAR * 100);
 }
 
 /* what another session did to the sink meanwhile */
@@ -160,7 +147,8 @@ clickstream_wait_for_sink(PG_FUNCTION_ARGS)
 				 errhint("Ask the primary server.")));
 	waiting.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	waiting.sink_id = sink_of_caller(waiting.name)->id;
-	waiting.until = deadline(PG_ARGISNULL(1) ? &minute : PG_GETARG_INTERVAL_P(1));
+	waiting.until = GetCurrentTimestamp() +
+		duration_of_wait_us(PG_ARGISNULL(1) ? &minute : PG_GETARG_INTERVAL_P(1));
 	waiting.target = PG_ARGISNULL(2) ? sink_end_of_log() : PG_GETARG_LSN(2);
 	PG_RETURN_BOOL(wait_for_worker(&waiting));
 }

@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "caller.h"
 #include "connection.h"
 #include "launcher.h"
 #include "source_api.h"
@@ -119,22 +120,16 @@ set_defaults(Source *source)
 static void
 refuse_unknown(const char *name)
 {
-	StringInfoData names;
+	CallersNames names = {0};
 	ListCell   *cell;
 
-	initStringInfo(&names);
 	foreach(cell, catalog_sources())
 	{
 		Source	   *source = lfirst(cell);
 
-		if (has_privs_of_role(GetUserId(), source->owner))
-			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "", source->name);
+		caller_may_name(&names, source->name, source->owner);
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("source \"%s\" does not exist", name),
-			 names.len > 0 ? errhint("There are: %s.", names.data) :
-			 errhint("There is none of yours: make one with clickstream.create_source.")));
+	caller_refuse_unknown("source", name, &names);
 }
 
 Source *
@@ -144,12 +139,7 @@ source_of_caller(const char *name)
 
 	if (source == NULL)
 		refuse_unknown(name);
-	if (!has_privs_of_role(GetUserId(), source->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of source \"%s\"", name),
-				 errhint("Its owner is %s.", GetUserNameFromId(source->owner, true) ?
-						 quote_identifier(GetUserNameFromId(source->owner, true)) : "a role that was dropped")));
+	caller_must_own("source", name, source->owner);
 	return source;
 }
 

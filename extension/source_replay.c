@@ -72,28 +72,6 @@ clickstream_replay_dead_letters(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(DirectFunctionCall1(int8in, CStringGetDatum(answer)));
 }
 
-/* the answer is an array of objects with the names of the function's columns, "value" in hexadecimal */
-static void
-return_rows(FunctionCallInfo fcinfo, const char *answer)
-{
-	ReturnSetInfo *result;
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(answer)};
-
-	InitMaterializedSRF(fcinfo, 0);
-	result = (ReturnSetInfo *) fcinfo->resultinfo;
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT topic, partition, \"offset\", outcome, \"row\", sqlstate, error, "
-							  "pg_catalog.decode(value, 'hex') "
-							  "FROM pg_catalog.jsonb_to_recordset($1::pg_catalog.jsonb) AS r(topic text, partition int, "
-							  "\"offset\" bigint, outcome text, \"row\" jsonb, sqlstate text, error text, value text)",
-							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the answer to a preview");
-	for (uint64 i = 0; i < SPI_processed; i++)
-		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
-	SPI_finish();
-}
-
 Datum
 clickstream_preview_source(PG_FUNCTION_ARGS)
 {
@@ -107,7 +85,11 @@ clickstream_preview_source(PG_FUNCTION_ARGS)
 				 errhint("Give how many records to look at, such as 10.")));
 	PreventCommandDuringRecovery("preview_source");
 	refuse_after_changes("preview_source");
-	return_rows(fcinfo, ask("preview", source, count,
-							connection_options(source->server, CONNECTION_KAFKA, source->owner), PREVIEW_TIMEOUT_MS));
+	inquiry_return_rows(fcinfo, ask("preview", source, count,
+									connection_options(source->server, CONNECTION_KAFKA, source->owner), PREVIEW_TIMEOUT_MS),
+						"SELECT topic, partition, \"offset\", outcome, \"row\", sqlstate, error, "
+						"pg_catalog.decode(value, 'hex') "
+						"FROM pg_catalog.jsonb_to_recordset($1::pg_catalog.jsonb) AS r(topic text, partition int, "
+						"\"offset\" bigint, outcome text, \"row\" jsonb, sqlstate text, error text, value text)");
 	return (Datum) 0;
 }

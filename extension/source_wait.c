@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "duration.h"
 #include "source_api.h"
 #include "worker_slot.h"
 
@@ -44,20 +45,6 @@ typedef struct Waiting
 	int			n;
 	bool		told_paused;
 } Waiting;
-
-static int64
-interval_microseconds(const Interval *interval)
-{
-	double		total = interval->time +
-		((double) interval->month * DAYS_PER_MONTH + interval->day) * (double) USECS_PER_DAY;
-
-	if (total < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout cannot be negative"),
-				 errhint("Give how long to wait, such as '1 minute'.")));
-	return (int64) Min(total, (double) USECS_PER_DAY * DAYS_PER_YEAR * 100);
-}
 
 static Question *
 question_to(Waiting *waiting, WorkerSlot *slot)
@@ -181,7 +168,7 @@ Datum
 clickstream_wait_for_source(PG_FUNCTION_ARGS)
 {
 	Waiting		waiting = {0};
-	int64		timeout = interval_microseconds(PG_GETARG_INTERVAL_P(1));
+	int64		timeout = duration_of_wait_us(PG_GETARG_INTERVAL_P(1));
 
 	waiting.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	waiting.source_id = source_of_caller(waiting.name)->id;

@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "copy.h"
+#include "statement.h"
 
 #define ROWS_AT_ONCE 1000
 
@@ -70,7 +71,6 @@ copy_describe(Oid relation_id)
 static void
 append_query(StringInfo sql, const RelationDescription *relation)
 {
-	Oid			schema = get_rel_namespace(relation->relation);
 	int			i;
 
 	appendStringInfoString(sql, "SELECT ");
@@ -78,8 +78,7 @@ append_query(StringInfo sql, const RelationDescription *relation)
 		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(relation->columns[i].name));
 	appendStringInfo(sql, " FROM %s%s",
 					 get_rel_relkind(relation->relation) == RELKIND_RELATION ? "ONLY " : "",
-					 quote_qualified_identifier(get_namespace_name(schema),
-												get_rel_name(relation->relation)));
+					 qualified_name(relation->relation));
 }
 
 /* ---------------------------------------------------------------- rows */

@@ -37,6 +37,7 @@
 #include "compat.h"
 #include "compat.h"
 #include "document.h"
+#include "sink_api.h"
 
 #define LONGEST_ID 512
 
@@ -191,26 +192,6 @@ type_of(Oid oid)
 
 /* ---------------------------------------------------------------- the plan */
 
-/* the field that a column goes into, or NULL for none */
-static char *
-field_of(Jsonb *columns, const char *column)
-{
-	JsonbValue	key;
-	JsonbValue *found;
-
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, column);
-	key.val.string.len = strlen(column);
-	found = findJsonbValueFromContainer(&columns->root, JB_FOBJECT | JB_FARRAY, &key);
-	if (JB_ROOT_IS_ARRAY(columns))
-		return found ? pstrdup(column) : NULL;
-	if (found == NULL)
-		return pstrdup(column);
-	if (found->type == jbvString)
-		return pnstrdup(found->val.string.val, found->val.string.len);
-	return NULL;
-}
-
 static void
 plan_field(DocumentPlan *plan, int column, char *name, Oid type)
 {
@@ -261,7 +242,7 @@ document_plan(const RelationDescription *relation, Jsonb *columns, List *id_colu
 	for (i = 0; i < relation->n_columns; i++)
 	{
 		const ColumnDescription *column = &relation->columns[i];
-		char	   *name = field_of(columns, column->name);
+		char	   *name = sink_field_of(columns, column->name);
 
 		plan->columns[i] = *column;
 		plan->columns[i].name = pstrdup(column->name);

@@ -37,6 +37,7 @@
 
 #include "partition_internal.h"
 #include "rollup_trigger.h"
+#include "statement.h"
 #include "worker.h"
 #include "writer.h"
 
@@ -199,7 +200,7 @@ model_of(Relation target)
 	model->relid = RelationGetRelid(target);
 	model->schema = RelationGetNamespace(target);
 	model->table = pstrdup(RelationGetRelationName(target));
-	model->table_sql = partition_qualified_name(model->relid);
+	model->table_sql = qualified_name(model->relid);
 	model->type = partition_time_type(target);
 	model->column_sql = pstrdup(quote_identifier(NameStr(TupleDescAttr(RelationGetDescr(target), column - 1)->attname)));
 	model->owner = target->rd_rel->relowner;
@@ -212,21 +213,6 @@ model_of(Relation target)
 }
 
 /* ---------------------------------------------------------------- SQL */
-
-void
-partition_execute(const char *sql)
-{
-	int			result = SPI_execute(sql, false, 0);
-
-	if (result < 0)
-		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
-}
-
-char *
-partition_qualified_name(Oid relation)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
-}
 
 /* Workers' DateStyle and TimeZone are pinned: ISO with +00, which a column without a zone leaves out. */
 static char *
@@ -244,10 +230,10 @@ default_holds_rows(const PartitionModel *model, const TimeRange *range)
 {
 	if (!OidIsValid(model->default_partition))
 		return false;
-	partition_execute(psprintf("SELECT FROM %s WHERE %s >= %s AND %s < %s LIMIT 1",
-							   partition_qualified_name(model->default_partition),
-							   model->column_sql, bound_literal(range->from, model->type),
-							   model->column_sql, bound_literal(range->to, model->type)));
+	run_statement(psprintf("SELECT FROM %s WHERE %s >= %s AND %s < %s LIMIT 1",
+						   qualified_name(model->default_partition),
+						   model->column_sql, bound_literal(range->from, model->type),
+						   model->column_sql, bound_literal(range->to, model->type)));
 	return SPI_processed > 0;
 }
 
@@ -303,20 +289,20 @@ free_name(const PartitionModel *model, const Interval *width, TimestampTz from)
 static void
 create_table(const PartitionModel *model, const char *name)
 {
-	partition_execute(psprintf("CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY)%s%s",
-							   model->unlogged ? "UNLOGGED " : "", name, model->table_sql,
-							   OidIsValid(model->tablespace) ? " TABLESPACE " : "",
-							   OidIsValid(model->tablespace) ? quote_identifier(get_tablespace_name(model->tablespace)) : ""));
+	run_statement(psprintf("CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY)%s%s",
+						   model->unlogged ? "UNLOGGED " : "", name, model->table_sql,
+						   OidIsValid(model->tablespace) ? " TABLESPACE " : "",
+						   OidIsValid(model->tablespace) ? quote_identifier(get_tablespace_name(model->tablespace)) : ""));
 	if (model->owner != GetUserId())
-		partition_execute(psprintf("ALTER TABLE %s OWNER TO %s", name,
-								   quote_identifier(GetUserNameFromId(model->owner, false))));
+		run_statement(psprintf("ALTER TABLE %s OWNER TO %s", name,
+							   quote_identifier(GetUserNameFromId(model->owner, false))));
 }
 
 static void
 attach(const PartitionModel *model, const char *name, const TimeRange *range)
 {
-	partition_execute(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", model->table_sql, name,
-							   bound_literal(range->from, model->type), bound_literal(range->to, model->type)));
+	run_statement(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", model->table_sql, name,
+						   bound_literal(range->from, model->type), bound_literal(range->to, model->type)));
 }
 
 /* the partition's index that belongs to an index of the target */
@@ -340,16 +326,16 @@ copy_replica_identity(const PartitionModel *model, const char *name, Oid partiti
 	switch (model->replica_identity)
 	{
 		case REPLICA_IDENTITY_FULL:
-			partition_execute(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", name));
+			run_statement(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", name));
 			break;
 		case REPLICA_IDENTITY_NOTHING:
-			partition_execute(psprintf("ALTER TABLE %s REPLICA IDENTITY NOTHING", name));
+			run_statement(psprintf("ALTER TABLE %s REPLICA IDENTITY NOTHING", name));
 			break;
 		case REPLICA_IDENTITY_INDEX:
 			index = index_of_partition(model->replica_index, partition);
 			if (OidIsValid(index))
-				partition_execute(psprintf("ALTER TABLE %s REPLICA IDENTITY USING INDEX %s", name,
-										   quote_identifier(get_rel_name(index))));
+				run_statement(psprintf("ALTER TABLE %s REPLICA IDENTITY USING INDEX %s", name,
+									   quote_identifier(get_rel_name(index))));
 			break;
 		default:
 			break;

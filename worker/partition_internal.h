@@ -27,11 +27,6 @@ extern TimestampTz partition_bound_time(PartitionBoundInfo bounds, int at, Oid t
  */
 extern char *partition_run(WorkerSlot *slot, const Source *source, PartitionStep step, void *argument);
 
-/* runs a statement by SPI */
-extern void partition_execute(const char *sql);
-
-extern char *partition_qualified_name(Oid relation);
-
 /* true at most once a minute for each *last */
 extern bool partition_is_due(TimestampTz *last);
 

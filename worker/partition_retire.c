@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "partition_internal.h"
+#include "statement.h"
 
 /* one round over the partitions of a target */
 typedef struct Retirement
@@ -85,8 +86,8 @@ drop_one(const Source *source, void *argument)
 	table_close(target, NoLock);
 	if (!free)
 		return;
-	name = partition_qualified_name(partition);
-	partition_execute(psprintf("DROP TABLE %s", name));
+	name = qualified_name(partition);
+	run_statement(psprintf("DROP TABLE %s", name));
 	ereport(LOG,
 			(errmsg("dropped partition %s, older than the retention of source \"%s\"", name, source->name)));
 }

@@ -18,6 +18,7 @@
 
 #include "changes.h"
 #include "copy.h"
+#include "duration.h"
 #include "sink.h"
 #include "sink_index.h"
 #include "worker.h"
@@ -517,15 +518,6 @@ slot_is_there(SinkWorker *worker)
 	return false;
 }
 
-static int
-interval_ms(const Interval *interval)
-{
-	int64		us = interval->time +
-		(interval->day + (int64) interval->month * DAYS_PER_MONTH) * USECS_PER_DAY;
-
-	return (int) Min(Max(us / 1000, 0), 60000);
-}
-
 static void
 follow_start(Following *follow, SinkWorker *worker)
 {
@@ -541,7 +533,7 @@ follow_start(Following *follow, SinkWorker *worker)
 	follow->context = CurrentMemoryContext;
 	follow->worker = worker;
 	follow->sink = worker->sink;
-	follow->bulk_wait_ms = interval_ms(worker->sink->bulk_wait);
+	follow->bulk_wait_ms = (int) Min(Max(duration_us(worker->sink->bulk_wait) / 1000, 0), 60000);
 	follow->idle_ms = IDLE_FIRST_MS;
 	follow->looked_at = GetCurrentTimestamp();
 	follow->plan_context = AllocSetContextCreate(CurrentMemoryContext, "document plan",

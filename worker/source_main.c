@@ -34,6 +34,7 @@
 #include "connection.h"
 #include "consumer.h"
 #include "dead_letter.h"
+#include "duration.h"
 #include "launcher.h"
 #include "partition.h"
 #include "read_only.h"
@@ -531,21 +532,13 @@ look_around(SourceWorker *worker)
 
 /* ---------------------------------------------------------------- the worker */
 
-static int
-milliseconds(const Interval *interval)
-{
-	double		total = interval->time / 1000.0 +
-		((double) interval->month * DAYS_PER_MONTH + interval->day) * (double) SECS_PER_DAY * 1000.0;
-
-	return (int) Max(1.0, Min(total, 600000.0));
-}
-
 static void
 run_round(SourceWorker *worker)
 {
 	rd_kafka_message_t **messages;
+	int			wait_ms = (int) Max(1, Min(duration_us(worker->source->max_batch_wait) / 1000, 600000));
 	int			n = consumer_fetch(worker->consumer, &messages, worker->source->max_batch_rows,
-								   MOST_BATCH_BYTES, milliseconds(worker->source->max_batch_wait));
+								   MOST_BATCH_BYTES, wait_ms);
 
 	if (n > 0 || consumer_has_news(worker->consumer))
 	{

@@ -1,0 +1,38 @@
+/*
+ * statement.c
+ *		SQL of our own making over relations of users: how one is named in it, how it is run.
+ *
+ * Whoever builds such a statement takes names from here, so that quoting is decided in one place.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "statement.h"
+
+char *
+qualified_name(Oid relation)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
+									  get_rel_name(relation));
+}
+
+void
+run_statement(const char *sql)
+{
+	int			result = SPI_execute(sql, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(result));
+}
+
+void
+run_ddl(const char *sql)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	run_statement(sql);
+	SPI_finish();
+}
