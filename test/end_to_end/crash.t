@@ -41,16 +41,14 @@ sql($node, 'postgres', connect_sql() . "
 
 # --- the faults ---
 
-sub kill_9 { my ($pid) = @_; kill('KILL', $pid) if $pid }
-
 sub come_back
 {
     my $end = time + 60;
     sleep 0.2 until $node->start(fail_ok => 1) or time > $end;
 }
 
-sub source_worker { kill_9(until_found('SELECT pids[1] FROM clickstream.stat_sources')) }
-sub sink_worker { kill_9(until_found("SELECT pid FROM clickstream.stat_sinks WHERE sink = '$_[0]'")) }
+sub source_worker { kill_and_recover($node, until_found('SELECT pids[1] FROM clickstream.stat_sources')) }
+sub sink_worker { kill_and_recover($node, until_found("SELECT pid FROM clickstream.stat_sinks WHERE sink = '$_[0]'")) }
 
 
 # A session that is busy with nothing of ours.
@@ -58,7 +56,7 @@ sub backend
 {
     my $pid = fork() // die "could not fork: $!";
     exec('psql', '-qX', '-d', $node->connstr('postgres'), '-c', 'SELECT pg_sleep(100)') if !$pid;
-    kill_9(until_found("SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(100)%' AND pid <> pg_backend_pid()"));
+    kill_and_recover($node, until_found("SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(100)%' AND pid <> pg_backend_pid()"));
     waitpid($pid, 0);
 }
 

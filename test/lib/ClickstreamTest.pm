@@ -24,7 +24,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(new_node connect_sql new_topic grow_topic delete_topic truncate_topic produce produce_json
   produce_file offsets end_offset es es_count es_search es_refresh wait_for wait_until unique server simulate
-  worker_pids seed);
+  worker_pids kill_and_recover seed);
 
 our $top = abs_path(dirname(__FILE__) . '/../..');
 our $wait_seconds = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 120;
@@ -87,6 +87,21 @@ sub worker_pids
     my $sql = sprintf q{SELECT pid FROM pg_stat_activity WHERE backend_type ~ '^clickstream' AND backend_type ~ '%s' ORDER BY 1},
       $like // '';
     return split /\n/, $node->safe_psql('postgres', $sql);
+}
+
+# kill_and_recover(node, pids): kill -9 of processes of the server, which ends all of its sessions; returns when
+# it has come back. Without that a question asked in between finds a server that is up and then gone.
+sub kill_and_recover
+{
+    my ($node, @pids) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $checkpointer = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'};
+    my $before = $node->safe_psql('postgres', $checkpointer);
+    return unless kill 'KILL', @pids;
+    my $now;
+    return wait_until(
+        sub { (undef, $now) = $node->psql('postgres', $checkpointer); return $now =~ /^\d+$/ && $now ne $before },
+        'the server has come back after a kill');
 }
 
 # --- Kafka ---

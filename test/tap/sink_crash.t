@@ -61,7 +61,7 @@ for (1 .. 3)
 {
     wait_until(sub { eval { worker_pids($node, 'sink') } }, 'a worker runs');
     sleep rand(0.3);
-    kill 'KILL', worker_pids($node, 'sink');
+    kill_and_recover($node, worker_pids($node, 'sink'));
     change();
 }
 wait_until(sub { my ($status) = $node->psql('postgres', 'SELECT 1'); return $status == 0 }, 'up again');
@@ -76,8 +76,8 @@ while (time < $end)
     change() for 1 .. 3;
     next if rand() < 0.6;
     my $how = int(rand(3));
-    if ($how == 0) { kill 'KILL', worker_pids($node, 'sink') }
-    elsif ($how == 1) { kill 'KILL', (split /\n/, sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type ~ 'checkpointer|walwriter'}))[0] // () }
+    if ($how == 0) { kill_and_recover($node, worker_pids($node, 'sink')) }
+    elsif ($how == 1) { kill_and_recover($node, (split /\n/, sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type ~ 'checkpointer|walwriter'}))[0] // ()) }
     else { $node->stop('immediate'); $node->start }
     $kills++;
     wait_until(sub { my ($status) = $node->psql('postgres', 'SELECT 1'); return $status == 0 }, "up after kill $kills ($how)");

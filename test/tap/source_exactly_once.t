@@ -27,7 +27,7 @@ my $totals = simulate($topic, '--count', $count, '--seed', $seed % 1000 + 1, '--
 sub worker { my @pids = worker_pids($node, 'source'); return $pids[ rand @pids ] }
 
 my %faults = (
-    'kill -9 a worker' => sub { my $pid = worker() or return; kill 9, $pid },
+    'kill -9 a worker' => sub { my $pid = worker() or return; kill_and_recover($node, $pid) },
     'terminate a worker' => sub { my $pid = worker() or return; kill 15, $pid },
     'stop -m immediate' => sub { $node->stop('immediate'); $node->start },
     'kill -9 the postmaster' => sub {
