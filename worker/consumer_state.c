@@ -76,17 +76,24 @@ consumer_set_running(Consumer *consumer)
 	if (consumer->stopped || !consumer->reachable || any_broken(consumer))
 		return;
 	consumer->client.reason[0] = '\0';
+	consumer->client.refused = false;
 	set_state(consumer, WORKER_RUNNING, NULL);
 }
 
 void
 consumer_unreachable(Consumer *consumer, const char *otherwise)
 {
+	const char *reason;
+
 	consumer->reachable = false;
 	consumer->next_look = GetCurrentTimestamp() + consumer_pause_for(consumer->attempts++);
 	consumer->patience_ms = Min(consumer->patience_ms * 2, LONGEST_PATIENCE_MS);
-	consumer_set_state(consumer, consumer->reached_once ? WORKER_WAITING : WORKER_CONNECTING, "Kafka does not answer: %s",
-				 kafka_client_reason(&consumer->client, otherwise));
+	reason = kafka_client_reason(&consumer->client, otherwise);
+	if (consumer->client.refused)
+		consumer_set_state(consumer, WORKER_WAITING, "Kafka refuses: %s", reason);
+	else
+		consumer_set_state(consumer, consumer->reached_once ? WORKER_WAITING : WORKER_CONNECTING,
+						   "Kafka does not answer: %s", reason);
 }
 
 void

@@ -111,6 +111,14 @@ keep_reason(KafkaClient *client, const char *text)
 		*tail = '\0';
 }
 
+/* what trying again does not mend: who we are, or who the broker is */
+static bool
+is_refusal(rd_kafka_event_t *event)
+{
+	return rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+		strstr(rd_kafka_event_error_string(event), "certificate") != NULL;
+}
+
 /* errors say it best; a log line serves where no error follows it */
 static void
 take_event(KafkaClient *client, rd_kafka_event_t *event)
@@ -122,10 +130,10 @@ take_event(KafkaClient *client, rd_kafka_event_t *event)
 	switch (rd_kafka_event_type(event))
 	{
 		case RD_KAFKA_EVENT_ERROR:
-			if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__AUTHENTICATION)
-				client->refused = true;
-			if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-				keep_reason(client, rd_kafka_event_error_string(event));
+			if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+				break;
+			client->refused = is_refusal(event);
+			keep_reason(client, rd_kafka_event_error_string(event));
 			break;
 		case RD_KAFKA_EVENT_LOG:
 			if (client->reason[0] == '\0' &&

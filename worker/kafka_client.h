@@ -18,7 +18,7 @@ typedef struct KafkaClient
 	rd_kafka_t *rk;				/* NULL while closed */
 	rd_kafka_queue_t *events;	/* logs and errors, drained by kafka_client_reason */
 	char		reason[KAFKA_REASON_LENGTH];	/* of the last error, empty for none */
-	bool		refused;		/* the broker did not accept who we are: a person has to mend it */
+	bool		refused;		/* the last error is about who we or they are: a person has to mend it */
 } KafkaClient;
 
 /*

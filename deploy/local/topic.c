@@ -23,7 +23,9 @@ static const char usage[] =
 	"  list\n"
 	"  offsets NAME                       a line for each partition: partition, first offset, next offset\n"
 	"  truncate NAME PARTITION OFFSET     forget what is before the offset, as retention does\n"
-	"  produce NAME [--partition N] [--keys | --json] [--transaction ID [--abort]]\n"
+	"  committed GROUP NAME               a line for each partition: partition, offset that the group has committed\n"
+	"  allow USER topic | group NAME      let a user read it, where the broker asks who may\n"
+	"  produce NAME [--partition N] [--keys | --json] [--codec CODEC] [--transaction ID [--abort]]\n"
 	"          a message for each line of standard input; --keys: key, tab, value;\n"
 	"          --json: {\"key\", \"value\", \"headers\": [{\"key\", \"value\"}], \"partition\", \"timestamp\"}, where\n"
 	"          a value that is missing or null is a tombstone, an object is sent as JSON, and \"\\u00XX\"\n"
@@ -64,18 +66,18 @@ connect_with(rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *broker)
 }
 
 static rd_kafka_t *
-connect_consumer(const char *broker)
+connect_consumer(const char *broker, const char *group)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
-	set(conf, "group.id", "topic");
+	set(conf, "group.id", group);
 	set(conf, "enable.auto.commit", "false");
 	set(conf, "enable.partition.eof", "true");
 	return connect_with(RD_KAFKA_CONSUMER, conf, broker);
 }
 
 static rd_kafka_t *
-connect_producer(const char *broker, const char *transaction)
+connect_producer(const char *broker, const char *codec, const char *transaction)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
@@ -83,6 +85,8 @@ connect_producer(const char *broker, const char *transaction)
 	set(conf, "message.max.bytes", "100000000");
 	set(conf, "message.timeout.ms", "60000");
 	set(conf, "linger.ms", "5");
+	if (codec)
+		set(conf, "compression.codec", codec);
 	if (transaction)
 		set(conf, "transactional.id", transaction);
 	rd_kafka_conf_set_dr_msg_cb(conf, delivered);
@@ -323,6 +327,47 @@ truncate_before(rd_kafka_t *kafka, rd_kafka_queue_t *queue, char **argv)
 		check(results->elems[i].err, argv[0]);
 }
 
+/* --- groups and rights --- */
+
+static void
+committed(rd_kafka_t *kafka, const char *name)
+{
+	int			n = partition_count(kafka, name);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
+
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, name, i);
+	check(rd_kafka_committed(kafka, list, TIMEOUT_MS), name);
+	for (int i = 0; i < n; i++)
+	{
+		check(list->elems[i].err, name);
+		if (list->elems[i].offset >= 0)
+			printf("%d\t%lld\n", i, (long long) list->elems[i].offset);
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+static void
+allow(rd_kafka_t *kafka, rd_kafka_queue_t *queue, char **argv)
+{
+	char		principal[256];
+	rd_kafka_AclBinding_t *rule;
+	const rd_kafka_acl_result_t **results;
+	size_t		n;
+
+	snprintf(principal, sizeof principal, "User:%s", argv[0]);
+	rule = rd_kafka_AclBinding_new(strcmp(argv[1], "group") == 0 ? RD_KAFKA_RESOURCE_GROUP : RD_KAFKA_RESOURCE_TOPIC,
+								   argv[2], RD_KAFKA_RESOURCE_PATTERN_LITERAL, principal, "*", RD_KAFKA_ACL_OPERATION_READ,
+								   RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW, error_text, sizeof error_text);
+	if (rule == NULL)
+		errx(1, "%s", error_text);
+	rd_kafka_CreateAcls(kafka, &rule, 1, admin_options(kafka), queue);
+	results = rd_kafka_CreateAcls_result_acls(rd_kafka_event_CreateAcls_result(reply_on(queue, argv[2])), &n);
+	for (size_t i = 0; i < n; i++)
+		if (rd_kafka_acl_result_error(results[i]))
+			errx(1, "%s: %s", argv[2], rd_kafka_error_string(rd_kafka_acl_result_error(results[i])));
+}
+
 /* --- messages --- */
 
 typedef struct Produce
@@ -332,6 +377,7 @@ typedef struct Produce
 	int32_t		partition;
 	bool		keys;
 	bool		json;
+	const char *codec;
 	const char *transaction;
 	bool		abort;
 } Produce;
@@ -567,6 +613,8 @@ read_options(Options *o, int argc, char **argv)
 			o->produce.abort = true;
 		else if (strcmp(argv[i], "--broker") == 0 && value)
 			o->broker = argv[++i];
+		else if (strcmp(argv[i], "--codec") == 0 && value)
+			o->produce.codec = argv[++i];
 		else if (strcmp(argv[i], "--transaction") == 0 && value)
 			o->produce.transaction = argv[++i];
 		else if (strcmp(argv[i], "--partition") == 0 && value)
@@ -604,6 +652,10 @@ run_admin(Options *o, rd_kafka_t *kafka)
 		offsets(kafka, argv[0]);
 	else if (strcmp(command, "truncate") == 0 && argc == 3)
 		truncate_before(kafka, queue, argv);
+	else if (strcmp(command, "committed") == 0 && argc == 2)
+		committed(kafka, argv[1]);
+	else if (strcmp(command, "allow") == 0 && argc == 3)
+		allow(kafka, queue, argv);
 	else
 		errx(2, "no such command: %s with %d arguments\n%s", command, argc, usage);
 }
@@ -618,12 +670,12 @@ main(int argc, char **argv)
 	if (strcmp(o.argv[0], "produce") == 0 && o.argc == 2)
 	{
 		o.produce.topic = o.argv[1];
-		o.produce.kafka = connect_producer(o.broker, o.produce.transaction);
+		o.produce.kafka = connect_producer(o.broker, o.produce.codec, o.produce.transaction);
 		produce(&o.produce);
 	}
 	else if (strcmp(o.argv[0], "consume") == 0 && o.argc == 2)
-		consume(connect_consumer(o.broker), o.argv[1], o.produce.partition, o.from);
+		consume(connect_consumer(o.broker, "topic"), o.argv[1], o.produce.partition, o.from);
 	else
-		run_admin(&o, connect_consumer(o.broker));
+		run_admin(&o, connect_consumer(o.broker, strcmp(o.argv[0], "committed") == 0 && o.argc > 1 ? o.argv[1] : "topic"));
 	return fflush(stdout) == 0 ? 0 : 1;
 }

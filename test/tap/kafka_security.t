@@ -1,0 +1,174 @@
+# Brokers that demand TLS, a certificate, PLAIN or SCRAM, and that ask who may read: what a connection says of it, and
+# what a source says when it is wrong. Against a broker of its own with a listener for each.
+use strict;
+use warnings;
+use ClickstreamTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# --- certificates: one authority, one server, one client; another authority that signed nobody ---
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+
+sub openssl { system('openssl', @_, '-batch') == 0 or die "openssl @_" }
+
+sub authority
+{
+    my ($name) = @_;
+    openssl(qw(req -x509 -newkey rsa:2048 -nodes -days 2 -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.pem",
+        '-addext', 'keyUsage=keyCertSign');
+}
+
+# signed by the authority "ca", for that name, and where it is a server for these addresses
+sub certificate
+{
+    my ($name, $addresses) = @_;
+    PostgreSQL::Test::Utils::append_to_file("$folder/$name.ext", $addresses ? "subjectAltName=$addresses\n" : "extendedKeyUsage=clientAuth\n");
+    system(qw(openssl req -newkey rsa:2048 -nodes -batch -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.csr") == 0
+      and system(qw(openssl x509 -req -days 2 -CAcreateserial -CA), "$folder/ca.pem", '-CAkey', "$folder/ca.key", '-in', "$folder/$name.csr",
+        '-extfile', "$folder/$name.ext", '-out', "$folder/$name.pem") == 0
+      or die "no certificate for $name";
+}
+
+sub file { return PostgreSQL::Test::Utils::slurp_file("$folder/$_[0]") }
+
+open(my $errors, '>&', \*STDERR);
+open(STDERR, '>', "$folder/openssl.log");
+authority($_) for qw(ca stranger);
+certificate('broker', 'IP:127.0.0.1,DNS:localhost');
+certificate('client');
+open(STDERR, '>&', $errors);
+PostgreSQL::Test::Utils::append_to_file("$folder/keystore.pem", file('broker.key') . file('broker.pem'));
+system(qw(openssl rsa -aes256 -passout pass:key-secret -in), "$folder/client.key", '-out', "$folder/locked.key") == 0 or die 'no locked key';
+
+# --- the broker ---
+
+my %port = map { $_ => PostgreSQL::Test::Cluster::get_free_port() } qw(CONTROLLER SSL SASL_PLAINTEXT SASL_SSL);
+chomp($port{PLAINTEXT} = qx($ClickstreamTest::top/deploy/local/kafka port --instance secure-$$));
+my @names = qw(PLAINTEXT SSL SASL_PLAINTEXT SASL_SSL);
+my $plain = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_ann="ann-secret" user_bob="bob-secret";';
+my $scram = 'org.apache.kafka.common.security.scram.ScramLoginModule required;';
+my %settings = (
+    'controller.quorum.voters' => "1\@127.0.0.1:$port{CONTROLLER}",
+    'listeners' => join(',', map { "$_://127.0.0.1:$port{$_}" } @names, 'CONTROLLER'),
+    'listener.security.protocol.map' => join(',', 'CONTROLLER:PLAINTEXT', map { "$_:$_" } @names),
+    'advertised.listeners' => join(',', map { "$_://127.0.0.1:$port{$_}" } @names),
+    'ssl.keystore.type' => 'PEM', 'ssl.keystore.location' => "$folder/keystore.pem",
+    'ssl.truststore.type' => 'PEM', 'ssl.truststore.location' => "$folder/ca.pem",
+    'listener.name.ssl.ssl.client.auth' => 'required',
+    'sasl.enabled.mechanisms' => 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512',
+    'listener.name.sasl_plaintext.plain.sasl.jaas.config' => $plain,
+    (map { ("listener.name.$_.scram-sha-256.sasl.jaas.config" => $scram, "listener.name.$_.scram-sha-512.sasl.jaas.config" => $scram) } qw(sasl_ssl sasl_plaintext)),
+    'listener.name.sasl_ssl.plain.sasl.jaas.config' => $plain,
+    'authorizer.class.name' => 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+    'super.users' => 'User:ANONYMOUS');
+server('kafka', 'start', 'secure', (map { ('--set', "$_=$settings{$_}") } sort keys %settings),
+    map { ('--scram', "$_=[name=carol,password=carol-secret]") } 'SCRAM-SHA-256', 'SCRAM-SHA-512');
+$ENV{KAFKA} = "127.0.0.1:$port{PLAINTEXT}";
+
+my $topic = new_topic('guarded', 2);
+my $sent = 0;
+sub send_some { produce([ '--partition', $_ ], $topic, map { '{"n": ' . ++$sent . '}' } 1 .. 5) for 0, 1 }
+send_some();
+ClickstreamTest::run_topic('', 'allow', $_, 'topic', $topic) for qw(ann carol CN=client);
+
+# --- what a connection says ---
+
+my $node = new_node('main', 'clickstream.max_workers' => 30, max_worker_processes => 60);
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+sub options { my (%o) = @_; return join ', ', map { "\"$_\" " . ($o{$_} =~ s/'/''/gr =~ s/^(.*)$/'$1'/sr) } sort keys %o }
+
+my @secrets = qw(ann-secret bob-secret carol-secret key-secret not-the-one PRIVATE);
+
+# a server and a mapping of the same name
+sub connection
+{
+    my ($name, $listener, $server, $mapping) = @_;
+    sql("CREATE SERVER $name FOREIGN DATA WRAPPER clickstream_kafka OPTIONS ("
+          . options('bootstrap.servers' => "127.0.0.1:$port{$listener}", 'security.protocol' => lc $listener, %$server) . ')');
+    sql("CREATE USER MAPPING FOR CURRENT_USER SERVER $name OPTIONS (" . options(%$mapping) . ')') if $mapping;
+}
+
+sub create_source
+{
+    my ($name) = @_;
+    return "CREATE TABLE IF NOT EXISTS $name (n int); SELECT clickstream.create_source('$name', server => '$name', topic => '$topic', target => '$name')";
+}
+
+sub reads
+{
+    my ($name, $what) = @_;
+    sql(create_source($name));
+    is(sql("SELECT clickstream.wait_for_source('$name', '60 s')"), 't', "$what: caught up");
+    is(sql("SELECT count(*) FROM $name"), $sent, "$what: all rows");
+}
+
+# the call says no: what is wrong, and no secret
+sub refused
+{
+    my ($name, $like, $what) = @_;
+    my ($status, $out, $error) = $node->psql('postgres', create_source($name));
+    isnt($status, 0, "$what: refused at the call");
+    like($error, $like, "$what: says what is wrong");
+    unlike($error, qr/\Q$_\E/, "$what: without the secret") for @secrets;
+}
+
+my %trust = ('ssl.ca.pem' => file('ca.pem'));
+my %ann = ('sasl.username' => 'ann', 'sasl.password' => 'ann-secret');
+my %carol = ('sasl.username' => 'carol', 'sasl.password' => 'carol-secret');
+
+connection('plain', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'PLAIN' }, {%ann});
+reads('plain', 'SASL PLAIN');
+connection('plain_tls', 'SASL_SSL', { %trust, 'sasl.mechanism' => 'PLAIN' }, {%ann});
+reads('plain_tls', 'SASL PLAIN over TLS');
+connection('certificate', 'SSL', {%trust}, { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('client.key') });
+reads('certificate', 'a certificate of the client');
+connection('locked', 'SSL', {%trust},
+    { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('locked.key'), 'ssl.key.password' => 'key-secret' });
+reads('locked', 'a key under a password');
+
+# --- what is wrong is said, at the call ---
+
+connection('liar', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'PLAIN' }, { %ann, 'sasl.password' => 'not-the-one' });
+refused('liar', qr/uthentication failed/, 'a wrong password');
+connection('nobody', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'PLAIN' });
+refused('nobody', qr/asks for a user name and a password.*HINT:.*CREATE USER MAPPING/s, 'no user mapping');
+connection('stranger', 'SSL', { 'ssl.ca.pem' => file('stranger.pem') }, { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('client.key') });
+refused('stranger', qr/certificate/i, 'a broker whose certificate nobody known has signed');
+connection('anonymous', 'SSL', {%trust});
+refused('anonymous', qr/certificate/i, 'no certificate where the broker demands one');
+connection('bad_key', 'SSL', {%trust}, { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('locked.key'), 'ssl.key.password' => 'not-the-one' });
+refused('bad_key', qr/./, 'a key whose password is wrong');
+connection('unread', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'PLAIN' }, { 'sasl.username' => 'bob', 'sasl.password' => 'bob-secret' });
+refused('unread', qr/authorization failed/i, 'a user who may not read the topic');
+# --- what goes wrong later is a state, and mended by ALTER USER MAPPING alone ---
+
+sub state_is
+{
+    my ($name, $state, $like, $what) = @_;
+    wait_for($node, "SELECT state = '$state' AND coalesce(detail, '') ~* '$like' FROM clickstream.stat_sources WHERE source = '$name'", $what);
+}
+
+for my $name (qw(plain plain_tls))
+{
+    my $right = 'ann-secret';
+    sql("ALTER USER MAPPING FOR CURRENT_USER SERVER $name OPTIONS (SET \"sasl.password\" 'not-the-one')");
+    state_is($name, 'waiting', 'refuses.*authentication failed', "$name: a password that became wrong is a state");
+    send_some();
+    sql("ALTER USER MAPPING FOR CURRENT_USER SERVER $name OPTIONS (SET \"sasl.password\" '$right')");
+    is(sql("SELECT clickstream.wait_for_source('$name', '60 s')"), 't', "$name: the right one mends it");
+    is(sql("SELECT count(*) FROM $name"), $sent, "$name: each record once");
+    state_is($name, 'running', '', "$name: running again");
+}
+
+# --- and no secret is anywhere to be read ---
+
+my $views = join ' UNION ALL ', map { "SELECT v::text FROM clickstream.$_ v" } qw(sources stat_sources offsets dead_letters);
+my $shown = sql($views) . sql("SELECT string_agg(query || backend_type || application_name, ' ') FROM pg_stat_activity") . qx(ps -eo args);
+unlike($shown, qr/\Q$_\E/, "$_: in no view and not in ps") for grep { !/PRIVATE/ } @secrets;
+my $log = join '', grep { !/STATEMENT|statement:/ } split /^/m, PostgreSQL::Test::Utils::slurp_file($node->logfile);
+unlike($log, qr/[^'"]\b\Q$_\E/, "$_: not in the log, but for the statement that gave it") for grep { !/PRIVATE/ } @secrets;
+
+$node->stop('fast');
+done_testing();
