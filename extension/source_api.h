@@ -46,6 +46,17 @@ typedef struct TopicPartition
 	bool		named;			/* a position by offsets names it */
 } TopicPartition;
 
+/* source_topics.c: what the argument topic means, and whether a topic is meant by it */
+typedef struct TopicMatcher TopicMatcher;
+
+extern PGDLLEXPORT List *source_topics_parse(const char *text); /* of char * */
+extern PGDLLEXPORT char *source_topics_text(List *topics);
+extern PGDLLEXPORT void source_topics_check(List *topics);
+extern PGDLLEXPORT bool source_topic_is_pattern(const char *topic);
+extern PGDLLEXPORT TopicMatcher *source_topics_matcher(List *topics);
+extern PGDLLEXPORT bool source_topics_have_pattern(const TopicMatcher *matcher);
+extern PGDLLEXPORT bool source_topics_mean(const TopicMatcher *matcher, const char *name);
+
 /* source_position.c */
 extern PGDLLEXPORT SourcePosition *source_position_parse(const char *text, const char *argument);
 extern char *source_position_text(const SourcePosition *position);
