@@ -35,11 +35,14 @@ check: deps
 	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
 	deploy/local/unprivileged test/run
 
-# Figures, no verdict: how fast a backlog drains, beside \copy of the same rows.
+# Figures, no verdict: how fast everything is, beside what one would do without us. BENCH="drain latency" measures only
+# these; test/bench/report --keep makes the figures those that later ones are compared with.
 bench: deps
 	$(MAKE) -s -j2 all
 	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
-	deploy/local/unprivileged test/run bench
+	rm -f .local/bench/*.json
+	deploy/local/unprivileged test/run $(if $(BENCH),$(BENCH:%=bench/%.t),bench)
+	test/bench/report
 
 # What is installed where PG_CONFIG points, tried from a copy of it.
 installcheck:
