@@ -111,6 +111,15 @@
 #define compat_check_insert_target(relation) CheckValidResultRel(relation, CMD_INSERT)
 #endif
 
+/* one more argument since 18: a row that is no conflict */
+#if PG_VERSION_NUM >= 180000
+#define compat_check_index_constraints(relation, slot, estate, conflict, indexes) \
+	ExecCheckIndexConstraints(relation, slot, estate, conflict, NULL, indexes)
+#else
+#define compat_check_index_constraints(relation, slot, estate, conflict, indexes) \
+	ExecCheckIndexConstraints(relation, slot, estate, conflict, indexes)
+#endif
+
 /* before a declaration */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

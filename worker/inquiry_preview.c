@@ -56,9 +56,10 @@ try_record(Preview *preview, Relation target, DecodePlan *plan, const WriterRule
 	Batch		one = {.n = 1, .messages = &preview->batch.messages[i], .memory = preview->memory};
 	uint8		outcome = RECORD_PENDING;
 	Writer	   *writer = writer_open(target, plan, rules, rollups);
+	WriterCare	care = {.savepoints = true, .look_first = true};
 
 	one.outcome = &outcome;
-	if (!writer_write(writer, &one, true))
+	if (!writer_write(writer, &one, &care))
 		outcome = RECORD_PENDING;
 	preview->batch.outcome[i] = outcome;
 	if (outcome == RECORD_DEAD_LETTER)

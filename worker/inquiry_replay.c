@@ -115,9 +115,10 @@ static bool
 replay_portion(Replay *replay, List *letters)
 {
 	Batch		batch;
+	WriterCare	care = {.savepoints = true, .look_first = true, .sieve = true};
 
 	make_batch(&batch, letters);
-	if (!writer_write(replay->writer, &batch, true))
+	if (!writer_write(replay->writer, &batch, &care))
 		return false;
 	settle_letters(replay, &batch, letters);
 	replay->last_id = ((StoredLetter *) llast(letters))->id;

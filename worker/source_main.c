@@ -69,7 +69,7 @@ typedef struct SourceWorker
 	Oid			rollups_of;		/* the target they are of */
 
 	Batch		batch;
-	bool		careful;		/* a record of the batch at hand may be at fault */
+	WriterCare	care;			/* that the last batches have needed */
 	TimestampTz *missing;		/* times whose partitions the batch waits for */
 	int			n_missing;
 	bool		default_is_fine;	/* they are as good as made */
@@ -294,7 +294,6 @@ take_batch(SourceWorker *worker, rd_kafka_message_t **messages, int n)
 	worker->batch.outcome = MemoryContextAllocZero(worker->batch_memory, Max(n, 1));
 	worker->batch.partition = MemoryContextAllocHuge(worker->batch_memory,
 													 sizeof(int32) * Max(n, 1));
-	worker->careful = false;
 	worker->default_is_fine = false;
 	worker->partition_tries = 0;
 }
@@ -347,7 +346,7 @@ write_batch(SourceWorker *worker)
 
 	prepare_for(worker, target);
 	writer = writer_open(target, worker->plan, &rules, worker->rollups);
-	if (!writer_write(writer, &worker->batch, worker->careful))
+	if (!writer_write(writer, &worker->batch, &worker->care))
 	{
 		const TimestampTz *times = writer_missing(writer, &worker->n_missing);
 
@@ -449,9 +448,10 @@ end_failed_transaction(SourceWorker *worker)
 static void
 take_failure(SourceWorker *worker, ErrorData *error)
 {
-	if (!sqlstate_is_surroundings(error->sqlerrcode) && worker->batch.n > 0 && !worker->careful)
+	if (!sqlstate_is_surroundings(error->sqlerrcode) && worker->batch.n > 0 &&
+		!worker->care.savepoints)
 	{
-		worker->careful = true;
+		writer_learn(&worker->care, error->sqlerrcode);
 		return;
 	}
 	wait_for_surroundings(worker, error->detail ?

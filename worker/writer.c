@@ -7,17 +7,13 @@
  * dead letters: it says of each record what became of it.  Called by source_main.c, in a
  * transaction.
  *
- * When a record makes the database raise an error, its neighbours shall not suffer.  The first try
- * of a batch goes without savepoints; after an error the caller comes back `careful`: then
- * stretches
- * of records go in inside a savepoint each.  A stretch that fails is tried again shorter, up to
- * where
- * it broke if that is known, else its first half, until one record fails alone: that is the one.
- * Stretches grow again as they succeed.
+ * As long as all goes well there is no savepoint.  An error that one of the records may be at fault
+ * for ends the transaction, is noted in WriterCare, and the batch is written again with the care
+ * that it asks for (writer_careful.c).  Care is kept from batch to batch, for bad records seldom
+ * come alone, and given up after some batches that did not need it.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -25,49 +21,13 @@
 #include "utils/date.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "worker.h"
-#include "writer.h"
-#include "writer_leaf.h"
+#include "writer_internal.h"
 
-/* records that are decoded before their rows are written */
-#define CHUNK_RECORDS 1000
-
-/* rows that wait in leaves when many leaves take few rows each */
-#define MOST_COLLECTED 8000
-
-/* ... and bytes of records, whose values may take several times as much */
-#define CHUNK_BYTES (4 * 1024 * 1024)
-
-/* what the rows for the rollups may take of memory before they go to a file, in kB */
-#define ROLLUP_ROWS_KB 16384
-
-struct Writer
-{
-	Relation	target;
-	DecodePlan *plan;
-	WriterRules rules;
-	RollupSet  *rollups;
-	LeafSet    *leaves;
-	Tuplestorestate *new_rows;	/* for the rollups; NULL when there are none */
-	TupleTableSlot *root_row;	/* a row of a leaf with a layout of its own, as the target has it */
-
-	int			n_slots;
-	int			slots_used;
-	TupleTableSlot *slots[MOST_COLLECTED + CHUNK_RECORDS];
-	int			decoded[CHUNK_RECORDS]; /* the records whose rows are in the newest slots */
-	int			n_decoded;
-	size_t		bytes;			/* of the records whose values are still needed */
-
-	bool		guarded;		/* inside a savepoint around decoding */
-	ResourceOwner outer_owner;
-
-	int			n_missing;
-	int			room_for_missing;
-	TimestampTz *missing;
-};
+/* batches in a row that did not need care before it is given up */
+#define CALM_BATCHES 20
 
 /* ---------------------------------------------------------------- open and close */
 
@@ -112,153 +72,6 @@ batch_add_fault(Batch *batch, int record, const DecodeFault *fault)
 	}
 	batch->faults[batch->n_faults++] = (RecordFault) {.record = record, .fault = *fault};
 	batch->outcome[record] = RECORD_DEAD_LETTER;
-}
-
-/* ---------------------------------------------------------------- decoding */
-
-static TupleTableSlot *
-next_slot(Writer *writer)
-{
-	TupleTableSlot *slot;
-
-	if (writer->slots_used == writer->n_slots)
-	{
-		MemoryContext outer = MemoryContextSwitchTo(writer->leaves->estate->es_query_cxt);
-
-		writer->slots[writer->n_slots++] = MakeSingleTupleTableSlot(writer->leaves->desc,
-																	&TTSOpsVirtual);
-		MemoryContextSwitchTo(outer);
-	}
-	slot = writer->slots[writer->slots_used];
-	ExecClearTuple(slot);
-	return slot;
-}
-
-static void
-guard_decoding(Writer *writer)
-{
-	MemoryContext context = CurrentMemoryContext;
-
-	if (writer->guarded)
-		return;
-	writer->outer_owner = CurrentResourceOwner;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	writer->guarded = true;
-}
-
-static void
-unguard_decoding(Writer *writer, bool failed)
-{
-	MemoryContext context = CurrentMemoryContext;
-
-	if (!writer->guarded)
-		return;
-	if (failed)
-		RollbackAndReleaseCurrentSubTransaction();
-	else
-		ReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = writer->outer_owner;
-	writer->guarded = false;
-}
-
-/* the error in hand as the fault of a record; an error of the surroundings is thrown on */
-static void
-take_error(Batch *batch, DecodeFault *fault)
-{
-	ErrorData  *error;
-	MemoryContext outer = MemoryContextSwitchTo(batch->memory);
-
-	error = CopyErrorData();
-	FlushErrorState();
-	if (sqlstate_is_surroundings(error->sqlerrcode))
-	{
-		MemoryContextSwitchTo(outer);
-		ReThrowError(error);
-	}
-	fault->sqlstate = error->sqlerrcode;
-	fault->message = error->detail ? psprintf("%s: %s", error->message,
-											  error->detail) : pstrdup(error->message);
-	FreeErrorData(error);
-	MemoryContextSwitchTo(outer);
-}
-
-/* by the types' own input functions, which may throw: in a savepoint that the chunk shares */
-static DecodeOutcome
-decode_guarded(Writer *writer, Batch *batch, const Record *record, TupleTableSlot *slot,
-			   DecodeFault *fault)
-{
-	MemoryContext context = CurrentMemoryContext;
-	volatile DecodeOutcome outcome = DECODED_DEAD_LETTER;
-
-	guard_decoding(writer);
-	PG_TRY();
-	{
-		outcome = decode_record(writer->plan, record, true, slot->tts_values, slot->tts_isnull,
-								fault);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		unguard_decoding(writer, true);
-		take_error(batch, fault);
-	}
-	PG_END_TRY();
-	return outcome;
-}
-
-static void
-decode_one(Writer *writer, Batch *batch, int i)
-{
-	TupleTableSlot *slot = next_slot(writer);
-	Record		record;
-	DecodeFault fault;
-	DecodeOutcome outcome = DECODED_LATER;
-
-	batch_record(batch, i, &record);
-	writer->bytes += record.value_length + record.key_length;
-	if (batch->partition != NULL)
-		batch->partition[i] = record.partition;
-	if (!writer->guarded)
-		outcome = decode_record(writer->plan, &record, false, slot->tts_values, slot->tts_isnull,
-								&fault);
-	if (outcome == DECODED_LATER)
-		outcome = decode_guarded(writer, batch, &record, slot, &fault);
-	switch (outcome)
-	{
-		case DECODED_ROW:
-			ExecStoreVirtualTuple(slot);
-			writer->slots_used++;
-			writer->decoded[writer->n_decoded++] = i;
-			break;
-		case DECODED_SKIP:
-			batch->outcome[i] = RECORD_SKIPPED;
-			break;
-		default:
-			batch_add_fault(batch, i, &fault);
-			break;
-	}
-}
-
-/* returns how far it came */
-static int
-decode_chunk(Writer *writer, Batch *batch, int from, int to)
-{
-	MemoryContext outer = MemoryContextSwitchTo(writer->leaves->rows);
-	int			i;
-
-	writer->n_decoded = 0;
-	for (i = from; i < to && writer->bytes < CHUNK_BYTES; i++)
-	{
-		writer->leaves->at_record = i;
-		batch_prefetch(batch, i);
-		if (batch->outcome[i] == RECORD_PENDING)
-			decode_one(writer, batch, i);
-	}
-	unguard_decoding(writer, false);
-	MemoryContextSwitchTo(outer);
-	return i;
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -364,7 +177,7 @@ time_is_there(Writer *writer, Batch *batch, int record, const TupleTableSlot *ro
 	return false;
 }
 
-static void
+void
 keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row)
 {
 	if (writer->new_rows == NULL)
@@ -378,6 +191,41 @@ keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row)
 	tuplestore_puttupleslot(writer->new_rows, row);
 }
 
+void
+keep_tuple_for_rollups(Writer *writer, MinimalTuple row)
+{
+	if (writer->kept_row == NULL)
+		writer->kept_row = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsMinimalTuple);
+	ExecStoreMinimalTuple(row, writer->kept_row, false);
+	tuplestore_puttupleslot(writer->new_rows, writer->kept_row);
+	ExecClearTuple(writer->kept_row);
+}
+
+bool
+row_is_in_time(Writer *writer, Batch *batch, int record, const TupleTableSlot *row)
+{
+	return writer->leaves->time_column == 0 ||
+		(time_is_there(writer, batch, record, row) && time_is_good(writer, batch, record, row));
+}
+
+/* a row that is as it shall be goes to its leaf, unless its place is taken */
+void
+place_row(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, int record)
+{
+	DecodeFault fault;
+
+	if (writer->care->look_first && unique_key_taken(writer, batch, leaf, row, &fault))
+	{
+		if (writer->rules.on_conflict == CONFLICT_IGNORE)
+			batch->outcome[record] = RECORD_SKIPPED;
+		else
+			batch_add_fault(batch, record, &fault);
+		return;
+	}
+	batch->outcome[record] = RECORD_ROW;
+	leaf_collect(writer->leaves, leaf, row, record);
+}
+
 static void
 write_row(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
 {
@@ -386,9 +234,7 @@ write_row(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
 	TupleTableSlot *row;
 	DecodeFault fault;
 
-	leaves->at_record = record;
-	if (leaves->time_column > 0 &&
-		(!time_is_there(writer, batch, record, slot) || !time_is_good(writer, batch, record, slot)))
+	if (!row_is_in_time(writer, batch, record, slot))
 		return;
 	if (writer->n_missing > 0)
 		return;					/* nothing of this try will stay */
@@ -396,9 +242,9 @@ write_row(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
 	row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault);
 	if (row != NULL)
 	{
-		batch->outcome[record] = RECORD_ROW;
-		keep_for_rollups(writer, leaf, row);
-		leaf_collect(leaves, leaf, row, record);
+		place_row(writer, batch, leaf, row, record);
+		if (batch->outcome[record] == RECORD_ROW)
+			keep_for_rollups(writer, leaf, row);
 	}
 	else if (fault.sqlstate != 0)
 		batch_add_fault(batch, record, &fault);
@@ -418,7 +264,7 @@ write_decoded(Writer *writer, Batch *batch)
 	MemoryContextSwitchTo(outer);
 }
 
-static void
+void
 forget_rows(Writer *writer)
 {
 	writer->slots_used = 0;
@@ -439,27 +285,33 @@ flush_if_worth_it(Writer *writer)
 	forget_rows(writer);
 }
 
-static void
+void
+begin_rollups(Writer *writer)
+{
+	writer->new_rows = rollup_set_is_empty(writer->rollups) ? NULL :
+		tuplestore_begin_heap(false, false, WAITING_ROWS_KB);
+}
+
+void
 apply_rollups(Writer *writer)
 {
 	if (writer->new_rows == NULL)
 		return;
-	writer->leaves->at_record = -1;
+	writer->care->in_rollups = true;
 	rollup_set_apply_insert(writer->rollups, writer->new_rows, RelationGetDescr(writer->target));
+	writer->care->in_rollups = false;
 	tuplestore_end(writer->new_rows);
 	writer->new_rows = NULL;
 }
 
 static void
-write_stretch(Writer *writer, Batch *batch, int from, int to)
+write_at_once(Writer *writer, Batch *batch)
 {
-	bool		rollups = !rollup_set_is_empty(writer->rollups);
-
-	writer->new_rows = rollups ? tuplestore_begin_heap(false, false, ROLLUP_ROWS_KB) : NULL;
+	begin_rollups(writer);
 	AfterTriggerBeginQuery();
-	for (int at = from; at < to;)
+	for (int at = 0; at < batch->n;)
 	{
-		at = decode_chunk(writer, batch, at, Min(at + CHUNK_RECORDS, to));
+		at = decode_chunk(writer, batch, at, Min(at + CHUNK_RECORDS, batch->n));
 		write_decoded(writer, batch);
 		flush_if_worth_it(writer);
 		CHECK_FOR_INTERRUPTS();
@@ -467,116 +319,47 @@ write_stretch(Writer *writer, Batch *batch, int from, int to)
 	if (writer->n_missing == 0)
 		leaf_set_flush(writer->leaves);
 	forget_rows(writer);
-	writer->leaves->at_record = -1;
 	AfterTriggerEndQuery(writer->leaves->estate);
 	if (writer->n_missing == 0)
 		apply_rollups(writer);
 }
 
-/* ---------------------------------------------------------------- with care */
+/* ---------------------------------------------------------------- care */
 
-/* a stretch in a savepoint; false when it failed for the sake of some record of it */
-static bool
-try_stretch(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
+void
+writer_learn(WriterCare *care, int sqlstate)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		write_stretch(writer, batch, from, to);
-		leaf_set_settle(writer->leaves, false);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		if (writer->guarded)
-			unguard_decoding(writer, true);
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		leaf_set_settle(writer->leaves, true);
-		writer->new_rows = NULL;
-		take_error(batch, fault);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	forget_rows(writer);
-	return done;
+	care->savepoints = true;
+	care->calm = 0;
+	if (care->in_rollups)
+		care->sieve = true;
+	if (sqlstate == ERRCODE_UNIQUE_VIOLATION || sqlstate == ERRCODE_EXCLUSION_VIOLATION)
+		care->look_first = true;
 }
 
-/* rows and skips of a try that failed are open again; dead letters are not */
+/* what no batch has needed for a while is given up */
 static void
-reopen(Batch *batch, int from, int to)
+note_batch(WriterCare *care)
 {
-	for (int i = from; i < to; i++)
-		if (batch->outcome[i] != RECORD_DEAD_LETTER)
-			batch->outcome[i] = RECORD_PENDING;
-}
-
-/* how many records to try after `length` of them failed */
-static int
-shorter(int from, int length, int broke_at)
-{
-	if (broke_at >= from && broke_at < from + length)
-		return Max(broke_at - from, 1);
-	return Max(length / 2, 1);
-}
-
-/*
- * what a deferred constraint would only find at the commit is found in the savepoint of its
- * record
- */
-static void
-make_constraints_immediate(void)
-{
-	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
-
-	all->constraints = NIL;
-	all->deferred = false;
-	AfterTriggerSetState(all);
-}
-
-static void
-write_carefully(Writer *writer, Batch *batch)
-{
-	int			length = batch->n,
-				at = 0;
-
-	make_constraints_immediate();
-	while (at < batch->n && writer->n_missing == 0)
-	{
-		DecodeFault fault;
-
-		length = Min(length, batch->n - at);
-		if (try_stretch(writer, batch, at, at + length, &fault))
-		{
-			at += length;
-			length *= 2;
-			continue;
-		}
-		reopen(batch, at, at + length);
-		if (length == 1)
-			batch_add_fault(batch, at++, &fault);
-		else
-			length = shorter(at, length, writer->leaves->at_record);
-	}
+	if (care->needed)
+		care->calm = 0;
+	else if (++care->calm >= CALM_BATCHES)
+		*care = (WriterCare) {0};
+	care->needed = false;
 }
 
 bool
-writer_write(Writer *writer, Batch *batch, bool careful)
+writer_write(Writer *writer, Batch *batch, WriterCare *care)
 {
-	reopen(batch, 0, batch->n);
+	memset(batch->outcome, RECORD_PENDING, batch->n);
+	batch->n_faults = 0;
+	care->in_rollups = false;
+	writer->care = care;
 	decode_begin(writer->plan, writer->leaves->estate, batch->memory);
-	if (careful)
+	if (care->savepoints)
 		write_carefully(writer, batch);
 	else
-		write_stretch(writer, batch, 0, batch->n);
+		write_at_once(writer, batch);
+	note_batch(care);
 	return writer->n_missing == 0;
 }

@@ -15,12 +15,38 @@
 /* for one transaction */
 typedef struct Writer Writer;
 
+/* what becomes of a row whose unique key is taken */
+typedef enum WriterConflict
+{
+	CONFLICT_ERROR,				/* a dead letter */
+	CONFLICT_IGNORE,			/* a skip */
+	CONFLICT_UPDATE				/* it replaces the row that is there */
+} WriterConflict;
+
+/*
+ * The care that a source's last batches have needed; all zero to begin with.  Kept by the caller
+ * from batch to batch.
+ */
+typedef struct WriterCare
+{
+	bool		savepoints;		/* some record may make the database raise an error */
+	bool		look_first;		/* unique keys may be taken: look before rows are written */
+	bool		sieve;			/* rollups may refuse rows: try their expressions before rows are written */
+
+	bool		in_rollups;		/* set when an error was raised while the rollups took the rows */
+	bool		needed;			/* the batch at hand */
+	int			calm;			/* batches in a row that needed none */
+	double		distance;		/* rows from one fault of writing to the next, about; 0 not known */
+	double		since_fault;	/* rows since the last */
+} WriterCare;
+
 /* what a writer needs to know of a source; times are microseconds since 2000 */
 typedef struct WriterRules
 {
 	const char *source;
 	TimestampTz oldest;			/* DT_NOBEGIN: any */
 	TimestampTz newest;			/* DT_NOEND: any */
+	WriterConflict on_conflict;
 
 	/* whether a time outside all partitions may go to the default partition; NULL: it must */
 	bool		(*may_use_default) (void *argument, TimestampTz time);
@@ -35,15 +61,17 @@ extern Writer *writer_open(Relation target, DecodePlan *plan, const WriterRules 
 						   RollupSet *rollups);
 
 /*
- * Writes every record that can be a row; each has its outcome then.  The error of a record is
- * thrown
- * when not careful: abort, and come back careful.  Careful, it makes a dead letter of that record,
- * found by halving inside savepoints; errors of the surroundings are thrown in any case.
+ * Writes every record that can be a row; each has its outcome then.  Without savepoints in `care` the error
+ * of a record is thrown: abort, tell writer_learn, and come back.  With them it makes a dead letter of just
+ * that record; errors of the surroundings are thrown in any case.
  *
  * False when rows need partitions that are not there: their times are in writer_missing, abort and
  * make them.
  */
-extern bool writer_write(Writer *writer, Batch *batch, bool careful);
+extern bool writer_write(Writer *writer, Batch *batch, WriterCare *care);
+
+/* an error ended the batch, for which one of its records may be at fault */
+extern void writer_learn(WriterCare *care, int sqlstate);
 
 /* times of which each needs a partition of its own */
 extern const TimestampTz *writer_missing(const Writer *writer, int *n);

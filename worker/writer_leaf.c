@@ -385,7 +385,7 @@ in_layout_of_leaf(LeafSet *set, Leaf *leaf, TupleTableSlot *row)
 
 	if (leaf->from_root == NULL)
 		return row;
-	own = &leaf->own[leaf->n];
+	own = &leaf->own[leaf->at_own];
 	if (*own == NULL)
 	{
 		MemoryContext outer = MemoryContextSwitchTo(set->estate->es_query_cxt);
@@ -395,6 +395,35 @@ in_layout_of_leaf(LeafSet *set, Leaf *leaf, TupleTableSlot *row)
 		MemoryContextSwitchTo(outer);
 	}
 	return execute_attr_map_slot(leaf->from_root->attrMap, row, *own);
+}
+
+/* a row that triggers may change, for it is made ready again when its stretch fails */
+static TupleTableSlot *
+copy_of_row(LeafSet *set, TupleTableSlot *row)
+{
+	if (set->scratch == NULL)
+	{
+		MemoryContext outer = MemoryContextSwitchTo(set->estate->es_query_cxt);
+
+		set->scratch = MakeSingleTupleTableSlot(set->desc, &TTSOpsVirtual);
+		MemoryContextSwitchTo(outer);
+	}
+	return ExecCopySlot(set->scratch, row);
+}
+
+MinimalTuple
+leaf_copy_for_root(LeafSet *set, Leaf *leaf, TupleTableSlot *row)
+{
+	TupleTableSlot *root_row;
+	MinimalTuple copy;
+
+	if (leaf->to_root == NULL)
+		return ExecCopySlotMinimalTuple(row);
+	root_row = execute_attr_map_slot(leaf->to_root->attrMap, row,
+									 MakeSingleTupleTableSlot(set->desc, &TTSOpsVirtual));
+	copy = ExecCopySlotMinimalTuple(root_row);
+	ExecDropSingleTupleTableSlot(root_row);
+	return copy;
 }
 
 static void
@@ -439,7 +468,10 @@ TupleTableSlot *
 leaf_prepare(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext faults,
 			 DecodeFault *fault)
 {
-	row = in_layout_of_leaf(set, leaf, row);
+	if (leaf->row_by_row && leaf->from_root == NULL)
+		row = copy_of_row(set, row);
+	else
+		row = in_layout_of_leaf(set, leaf, row);
 	fault->sqlstate = 0;
 	if (leaf->row_by_row)
 	{
@@ -459,28 +491,43 @@ leaf_prepare(LeafSet *set, Leaf *leaf, TupleTableSlot *row, MemoryContext faults
 
 /* ---------------------------------------------------------------- writing */
 
+/* AFTER triggers of the leaf's rows wait for the end of the batch, or fire now, so that it is known whose fail */
+static void
+queue_triggers(LeafSet *set, Leaf *leaf, List **recheck)
+{
+	for (int i = 0; i < leaf->n; i++)
+	{
+		set->at_record = leaf->records[i];
+		if (set->one_by_one)
+			AfterTriggerBeginQuery();
+		ExecARInsertTriggers(set->estate, leaf->relation, leaf->rows[i], recheck[i], NULL);
+		if (set->one_by_one)
+			AfterTriggerEndQuery(set->estate);
+		list_free(recheck[i]);
+		ResetPerTupleExprContext(set->estate);
+	}
+}
+
 static void
 write_index_entries(LeafSet *set, Leaf *leaf)
 {
 	ResultRelInfo *relation = leaf->relation;
 	bool		after = relation->ri_TrigDesc != NULL &&
 		relation->ri_TrigDesc->trig_insert_after_row;
+	List	   *recheck[LEAF_ROWS];
 
 	leaf_write_brin(leaf, set->estate);
-	if (relation->ri_NumIndices == 0 && !after)
-		return;
-	for (int i = 0; i < leaf->n; i++)
+	for (int i = 0; i < leaf->n && (relation->ri_NumIndices > 0 || after); i++)
 	{
-		List	   *recheck = NIL;
-
+		recheck[i] = NIL;
+		if (relation->ri_NumIndices == 0)
+			continue;
 		set->at_record = leaf->records[i];
-		if (relation->ri_NumIndices > 0)
-			recheck = compat_insert_index_tuples(relation, leaf->rows[i], set->estate);
-		if (after)
-			ExecARInsertTriggers(set->estate, relation, leaf->rows[i], recheck, NULL);
-		list_free(recheck);
+		recheck[i] = compat_insert_index_tuples(relation, leaf->rows[i], set->estate);
 		ResetPerTupleExprContext(set->estate);
 	}
+	if (after)
+		queue_triggers(set, leaf, recheck);
 	set->at_record = -1;
 }
 
@@ -516,6 +563,8 @@ leaf_collect(LeafSet *set, Leaf *leaf, TupleTableSlot *row, int record)
 	set->collected++;
 	if (leaf->n == LEAF_ROWS || leaf->row_by_row)
 		flush_leaf(set, leaf);
+	if (!set->one_by_one)
+		leaf->at_own = (leaf->at_own + 1) % LEAF_ROWS;
 }
 
 void

@@ -31,6 +31,7 @@ typedef struct LeafIndex
 {
 	Relation	index;
 	IndexInfo  *info;
+	List	   *oid;			/* the index alone, as writer_unique.c asks for it */
 } LeafIndex;
 
 /* a table that rows are collected for */
@@ -50,11 +51,14 @@ typedef struct Leaf
 	int			n_indexes;		/* all of them */
 	int			n_brin;			/* those that writer_brin.c writes */
 	LeafIndex  *brin;
+	int			n_unique;		/* those that writer_unique.c looks at; found when it first does */
+	LeafIndex  *unique;
 
 	int			n;				/* rows collected */
 	TupleTableSlot **rows;
 	int		   *records;		/* the record each comes from */
 	TupleTableSlot **own;		/* slots of its own layout, made as needed */
+	int			at_own;			/* the one for the next row, round and round */
 } Leaf;
 
 /* the target and its leaves, in one transaction */
@@ -79,6 +83,8 @@ typedef struct LeafSet
 				last_to;
 	int			collected;		/* rows in all leaves */
 	int			at_record;		/* which record is being worked on; -1 several */
+	bool		one_by_one;		/* AFTER triggers of a row fire before those of the next are known */
+	TupleTableSlot *scratch;	/* a row that BEFORE triggers may change */
 } LeafSet;
 
 extern LeafSet *leaf_set_open(Relation target);
@@ -100,6 +106,9 @@ extern TupleTableSlot *leaf_prepare(LeafSet *set, Leaf *leaf, TupleTableSlot *ro
 
 /* keeps a prepared row; writes the leaf's rows when there are enough */
 extern void leaf_collect(LeafSet *set, Leaf *leaf, TupleTableSlot *row, int record);
+
+/* a row of a leaf, as the target has it, in the current memory context */
+extern MinimalTuple leaf_copy_for_root(LeafSet *set, Leaf *leaf, TupleTableSlot *row);
 
 /* writes all that is collected */
 extern void leaf_set_flush(LeafSet *set);

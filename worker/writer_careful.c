@@ -1,0 +1,372 @@
+/*
+ * writer_careful.c
+ *		A batch in which some record makes the database raise an error: its neighbours shall not suffer.
+ *
+ * Owns the savepoints.  Called by writer.c.  What a bad record costs decides how fast a stream flows
+ * that has many, so nothing is repeated that did not fail:
+ *
+ *	 1. A chunk is decoded, and its rows are made ready: times, partitions, generated columns,
+ *		constraints, the rollups' expressions.  Nothing is written, so one savepoint serves until the
+ *		first error, which is the fault of the record at hand; its neighbours' values stay as they are.
+ *	 2. Rows that are ready are written, with indexes and AFTER triggers, by stretches in a savepoint each.
+ *		A stretch that fails is written up to the row where it broke, if that is known, else its first half;
+ *		a row that fails alone is the one.  Stretches are as long as the distance between faults makes
+ *		worth it: a savepoint costs as much as writing a few rows.
+ *	 3. The rollups take the rows of all stretches at the end.  Should they fail in spite of (1), for
+ *		a sum that overflows as an example, the batch is written by halves, rollups included.
+ *
+ * A row that BEFORE triggers may change is made ready in its stretch, for they may look at the rows before.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "writer_internal.h"
+
+/* ---------------------------------------------------------------- rows made ready */
+
+static void
+add_ready(Writer *writer, int record, Leaf *leaf, TupleTableSlot *row)
+{
+	writer->ready[writer->n_ready++] = (ReadyRow) {record, leaf, row};
+	leaf->at_own = (leaf->at_own + 1) % LEAF_ROWS;
+}
+
+static void
+make_ready(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
+{
+	LeafSet    *leaves = writer->leaves;
+	Leaf	   *leaf;
+	TupleTableSlot *row;
+	DecodeFault fault;
+
+	if (!row_is_in_time(writer, batch, record, slot) || writer->n_missing > 0)
+		return;
+	leaf = leaf_for(leaves, slot);
+	if (leaf->row_by_row)
+		add_ready(writer, record, leaf, slot);
+	else if ((row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault)) != NULL)
+		add_ready(writer, record, leaf, row);
+	else
+		batch_add_fault(batch, record, &fault);
+	ResetPerTupleExprContext(leaves->estate);
+}
+
+static void
+make_chunk_ready(Writer *writer, Batch *batch)
+{
+	TupleTableSlot **slots = writer->slots + writer->slots_used - writer->n_decoded;
+	MemoryContext outer = MemoryContextSwitchTo(writer->leaves->rows);
+	volatile int i = 0;
+
+	writer->n_ready = 0;
+	while (i < writer->n_decoded)
+	{
+		guard_decoding(writer);
+		PG_TRY();
+		{
+			for (; i < writer->n_decoded; i++)
+				make_ready(writer, batch, writer->decoded[i], slots[i]);
+		}
+		PG_CATCH();
+		{
+			DecodeFault fault;
+
+			MemoryContextSwitchTo(writer->leaves->rows);
+			unguard_decoding(writer, true);
+			take_error(batch, &fault);
+			batch_add_fault(batch, writer->decoded[i++], &fault);
+			writer->care->needed = true;
+		}
+		PG_END_TRY();
+	}
+	unguard_decoding(writer, false);
+	MemoryContextSwitchTo(outer);
+}
+
+/* ---------------------------------------------------------------- stretches */
+
+/* a row that BEFORE triggers have a say in; what they make of it is kept for the rollups */
+static void
+write_triggered(Writer *writer, Batch *batch, ReadyRow *ready)
+{
+	DecodeFault fault;
+	TupleTableSlot *row = leaf_prepare(writer->leaves, ready->leaf, ready->row, batch->memory, &fault);
+
+	ready->kept = NULL;
+	if (row == NULL && fault.sqlstate != 0)
+		batch_add_fault(batch, ready->record, &fault);
+	else if (row == NULL)
+		batch->outcome[ready->record] = RECORD_SKIPPED;
+	else
+	{
+		place_row(writer, batch, ready->leaf, row, ready->record);
+		if (writer->new_rows != NULL && batch->outcome[ready->record] == RECORD_ROW)
+			ready->kept = leaf_copy_for_root(writer->leaves, ready->leaf, row);
+	}
+	ResetPerTupleExprContext(writer->leaves->estate);
+}
+
+static void
+write_ready(Writer *writer, Batch *batch, int from, int to)
+{
+	for (int i = from; i < to; i++)
+	{
+		ReadyRow   *ready = &writer->ready[i];
+
+		writer->leaves->at_record = ready->record;
+		if (ready->leaf->row_by_row)
+			write_triggered(writer, batch, ready);
+		else
+			place_row(writer, batch, ready->leaf, ready->row, ready->record);
+	}
+	leaf_set_flush(writer->leaves);
+	forget_seen_keys(writer);
+}
+
+/* what a failed try found out about its rows is not known any more */
+static void
+reopen_ready(Writer *writer, Batch *batch, int from, int to, int n_faults)
+{
+	batch->n_faults = n_faults;
+	for (int i = from; i < to; i++)
+		batch->outcome[writer->ready[i].record] = RECORD_PENDING;
+}
+
+/* rows in a savepoint; false when it failed for the sake of some record of them */
+static bool
+try_stretch(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			n_faults = batch->n_faults;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(writer->leaves->rows);
+	PG_TRY();
+	{
+		write_ready(writer, batch, from, to);
+		leaf_set_settle(writer->leaves, false);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		leaf_set_settle(writer->leaves, true);
+		forget_seen_keys(writer);
+		reopen_ready(writer, batch, from, to, n_faults);
+		writer_learn(writer->care, geterrcode());
+		take_error(batch, fault);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+static void
+keep_stretch(Writer *writer, const Batch *batch, int from, int to)
+{
+	if (writer->new_rows == NULL)
+		return;
+	for (int i = from; i < to; i++)
+	{
+		ReadyRow   *ready = &writer->ready[i];
+
+		if (batch->outcome[ready->record] != RECORD_ROW)
+			continue;
+		if (ready->kept == NULL)
+			keep_for_rollups(writer, ready->leaf, ready->row);
+		else
+			keep_tuple_for_rollups(writer, ready->kept);
+	}
+}
+
+/*
+ * With a fault every n rows, stretches of sqrt(2n) cost least: shorter ones need more savepoints,
+ * longer ones more rows written twice.
+ */
+static int
+stretch_length(const WriterCare *care)
+{
+	double		distance = Max(care->distance, care->since_fault);
+
+	return distance <= 0 ? CHUNK_RECORDS : (int) Min(Max(sqrt(2 * distance), 1), CHUNK_RECORDS);
+}
+
+static void
+note_passed(WriterCare *care, int n)
+{
+	care->since_fault += n;
+}
+
+static void
+note_fault(WriterCare *care)
+{
+	care->distance = care->distance <= 0 ? care->since_fault + 1 :
+		(3 * care->distance + care->since_fault + 1) / 4;
+	care->since_fault = 0;
+	care->needed = true;
+}
+
+/* the place among ready rows where a stretch broke, or -1 */
+static int
+broke_at(const Writer *writer, int from, int to)
+{
+	for (int i = from; i < to; i++)
+		if (writer->ready[i].record == writer->leaves->at_record)
+			return i;
+	return -1;
+}
+
+static void
+write_chunk(Writer *writer, Batch *batch)
+{
+	WriterCare *care = writer->care;
+	int			at = 0,
+				end = 0;		/* of what to try next; 0: as long as is worth it */
+
+	while (at < writer->n_ready)
+	{
+		DecodeFault fault;
+		int			to = end > at ? end : Min(at + stretch_length(care), writer->n_ready);
+
+		if (try_stretch(writer, batch, at, to, &fault))
+		{
+			keep_stretch(writer, batch, at, to);
+			note_passed(care, to - at);
+			/* after the rows before the one where it broke comes that one, alone */
+			end = to == end && writer->suspect == to ? to + 1 : 0;
+			at = to;
+		}
+		else if (to - at == 1)
+		{
+			batch_add_fault(batch, writer->ready[at++].record, &fault);
+			note_fault(care);
+			end = 0;
+		}
+		else
+		{
+			writer->suspect = broke_at(writer, at, to);
+			if (writer->suspect > at)
+				end = writer->suspect;
+			else
+				end = writer->suspect == at ? at + 1 : at + (to - at) / 2;
+		}
+	}
+}
+
+/* ---------------------------------------------------------------- the batch */
+
+/*
+ * what a deferred constraint would only find at the commit is found in the savepoint of its
+ * record
+ */
+static void
+make_constraints_immediate(void)
+{
+	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
+
+	all->constraints = NIL;
+	all->deferred = false;
+	AfterTriggerSetState(all);
+}
+
+static void
+write_range(Writer *writer, Batch *batch, int from, int to)
+{
+	begin_rollups(writer);
+	for (int at = from; at < to;)
+	{
+		at = decode_chunk(writer, batch, at, Min(at + CHUNK_RECORDS, to));
+		make_chunk_ready(writer, batch);
+		if (writer->n_missing == 0)
+			write_chunk(writer, batch);
+		forget_rows(writer);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (writer->n_missing == 0)
+		apply_rollups(writer);
+}
+
+/* some records in a savepoint, rollups included; false when these failed for the sake of some record */
+static bool
+try_range(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			n_faults = batch->n_faults;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		write_range(writer, batch, from, to);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		if (writer->guarded)
+			unguard_decoding(writer, true);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		leaf_set_settle(writer->leaves, true);
+		forget_seen_keys(writer);
+		forget_rows(writer);
+		writer->new_rows = NULL;
+		batch->n_faults = n_faults;
+		memset(batch->outcome + from, RECORD_PENDING, to - from);
+		take_error(batch, fault);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+void
+write_carefully(Writer *writer, Batch *batch)
+{
+	WriterCare *care = writer->care;
+	int			length = batch->n,
+				at = 0;
+
+	writer->leaves->one_by_one = true;
+	make_constraints_immediate();
+	while (at < batch->n && writer->n_missing == 0)
+	{
+		DecodeFault fault;
+
+		length = Min(length, batch->n - at);
+		if (try_range(writer, batch, at, at + length, &fault))
+		{
+			at += length;
+			length *= 2;
+			continue;
+		}
+		care->needed = true;
+		if (care->in_rollups && !care->sieve)
+			care->sieve = true; /* once more, with it */
+		else if (length == 1)
+			batch_add_fault(batch, at++, &fault);
+		else
+			length = Max(length / 2, 1);
+		care->in_rollups = false;
+	}
+}

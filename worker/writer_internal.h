@@ -1,0 +1,100 @@
+/*
+ * writer_internal.h
+ *		What the files of the writer share: writer.c, writer_decode.c, writer_careful.c, writer_unique.c
+ *		and writer_upsert.c; nobody else includes it.
+ */
+#ifndef CLICKSTREAM_WRITER_INTERNAL_H
+#define CLICKSTREAM_WRITER_INTERNAL_H
+
+#include "postgres.h"
+
+#include "utils/resowner.h"
+
+#include "writer.h"
+#include "writer_leaf.h"
+
+/* records that are decoded before their rows are written */
+#define CHUNK_RECORDS 1000
+
+/* ... and bytes of records, whose values may take several times as much */
+#define CHUNK_BYTES (4 * 1024 * 1024)
+
+/* rows that wait in leaves when many leaves take few rows each */
+#define MOST_COLLECTED 8000
+
+/* what rows that wait for the end of the batch may take of memory before they go to a file, in kB */
+#define WAITING_ROWS_KB 16384
+
+/* hashes of the unique keys of rows that are not written yet, one bit each */
+#define SEEN_BITS 65536
+
+/* a row that only has to be written; lives until the chunk's end */
+typedef struct ReadyRow
+{
+	int			record;
+	Leaf	   *leaf;
+	TupleTableSlot *row;		/* in the leaf's layout; in the target's when triggers come first */
+	MinimalTuple kept;			/* what a trigger made of it, for the rollups */
+} ReadyRow;
+
+struct Writer
+{
+	Relation	target;
+	DecodePlan *plan;
+	WriterRules rules;
+	WriterCare *care;
+	RollupSet  *rollups;
+	LeafSet    *leaves;
+	Tuplestorestate *new_rows;	/* for the rollups; NULL when there are none */
+	TupleTableSlot *root_row;	/* a row of a leaf with a layout of its own, as the target has it */
+	TupleTableSlot *kept_row;	/* what shows a ReadyRow's `kept` */
+
+	int			n_slots;
+	int			slots_used;
+	TupleTableSlot *slots[MOST_COLLECTED + CHUNK_RECORDS];
+	int			decoded[CHUNK_RECORDS]; /* the records whose rows are in the newest slots */
+	int			n_decoded;
+	size_t		bytes;			/* of the records whose values are still needed */
+
+	ReadyRow	ready[CHUNK_RECORDS];
+	int			n_ready;
+
+	bool		any_seen;
+	uint64		seen[SEEN_BITS / 64];
+
+	bool		guarded;		/* inside a savepoint around decoding */
+	ResourceOwner outer_owner;
+
+	int			suspect;		/* the place among ready rows where a stretch broke, or -1 */
+
+	int			n_missing;
+	int			room_for_missing;
+	TimestampTz *missing;
+};
+
+/* writer.c */
+extern bool row_is_in_time(Writer *writer, Batch *batch, int record, const TupleTableSlot *row);
+extern void keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row);
+extern void keep_tuple_for_rollups(Writer *writer, MinimalTuple row);
+extern void place_row(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, int record);
+extern void forget_rows(Writer *writer);
+extern void begin_rollups(Writer *writer);
+extern void apply_rollups(Writer *writer);
+
+/* writer_decode.c: returns how far it came; rows are in the newest slots then */
+extern int	decode_chunk(Writer *writer, Batch *batch, int from, int to);
+extern void guard_decoding(Writer *writer);
+extern void unguard_decoding(Writer *writer, bool failed);
+
+/* the error in hand as the fault of a record; an error of the surroundings is thrown on */
+extern void take_error(Batch *batch, DecodeFault *fault);
+
+/* writer_careful.c */
+extern void write_carefully(Writer *writer, Batch *batch);
+
+/* writer_unique.c: whether a row with one of its unique keys is there, or waits to be written */
+extern bool unique_key_taken(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row,
+							 DecodeFault *fault);
+extern void forget_seen_keys(Writer *writer);
+
+#endif							/* CLICKSTREAM_WRITER_INTERNAL_H */
