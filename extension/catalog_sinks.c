@@ -1,0 +1,169 @@
+/*
+ * catalog_sinks.c
+ *		Rows of clickstream.sinks and sink_dead_letters as structs, and back.
+ *
+ * Owns every statement over those tables.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/pg_lsn.h"
+
+#include "catalog_internal.h"
+
+#define SINK_SELECT \
+	"SELECT id, sink, owner::oid, server, relation::oid, index, id_columns::text[], columns, " \
+	"bulk_bytes, bulk_wait, slot::text, publication::text, phase, physical_index, " \
+	"consistent_point, enabled, paused_because, system_identifier, database " \
+	"FROM clickstream.sinks "
+
+static void *
+read_sink(Reader *reader)
+{
+	Sink	   *sink = palloc0(sizeof(Sink));
+
+	sink->id = next_int4(reader);
+	sink->name = next_text(reader);
+	sink->owner = next_oid(reader);
+	sink->server = next_text(reader);
+	sink->relation = next_oid(reader);
+	sink->index = next_text(reader);
+	sink->id_columns = next_texts(reader);
+	sink->columns = next_jsonb(reader);
+	sink->bulk_bytes = next_int4(reader);
+	sink->bulk_wait = next_interval(reader);
+	sink->slot = next_text(reader);
+	sink->publication = next_text(reader);
+	sink->phase = next_text(reader);
+	sink->physical_index = next_text(reader);
+	sink->consistent_point = (XLogRecPtr) next_int8(reader);
+	sink->enabled = next_bool(reader);
+	sink->paused_because = next_text(reader);
+	sink->system_identifier = (uint64) next_int8(reader);
+	sink->database = next_oid(reader);
+	return sink;
+}
+
+static void
+put_sink(Arguments *arguments, const Sink *sink)
+{
+	put_oid(arguments, REGROLEOID, sink->owner);
+	put_text(arguments, sink->server);
+	put_oid(arguments, REGCLASSOID, sink->relation);
+	put_text(arguments, sink->index);
+	put_names(arguments, sink->id_columns);
+	put_jsonb(arguments, sink->columns);
+	put_int4(arguments, sink->bulk_bytes);
+	put_interval(arguments, sink->bulk_wait);
+	put_text(arguments, sink->slot);
+	put_text(arguments, sink->publication);
+	put_text(arguments, sink->phase);
+	put_text(arguments, sink->physical_index);
+	put_value(arguments, PG_LSNOID, LSNGetDatum(sink->consistent_point),
+		XLogRecPtrIsInvalid(sink->consistent_point));
+	put_bool(arguments, sink->enabled);
+	put_text(arguments, sink->paused_because);
+	put_int8(arguments, (int64) sink->system_identifier);
+	put_oid(arguments, OIDOID, sink->database);
+}
+
+Sink *
+catalog_sink_by_name(const char *name)
+{
+	static Statement statement = {SINK_SELECT "WHERE sink = $1"};
+	Arguments	arguments = {0};
+
+	put_text(&arguments, name);
+	return catalog_read_first(&statement, &arguments, read_sink);
+}
+
+Sink *
+catalog_sink_by_id(int32 id)
+{
+	static Statement statement = {SINK_SELECT "WHERE id = $1"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, id);
+	return catalog_read_first(&statement, &arguments, read_sink);
+}
+
+List *
+catalog_sinks(void)
+{
+	static Statement statement = {SINK_SELECT "ORDER BY id"};
+	Arguments	arguments = {0};
+
+	return catalog_read_all(&statement, &arguments, read_sink);
+}
+
+/*
+ * The name of the slot holds the sink's id, which the insert gives: without a name of its own a
+ * sink is called after the database and that id, slot and publication alike.
+ */
+int32
+catalog_sink_insert(const Sink *sink)
+{
+	static Statement statement = {
+		"INSERT INTO clickstream.sinks (id, sink, owner, server, relation, index, id_columns, "
+		"columns, bulk_bytes, bulk_wait, slot, publication, phase, physical_index, "
+		"consistent_point, enabled, paused_because, system_identifier, database) "
+		"SELECT n.id, $1, $2, $3, $4, $5, $6::name[], coalesce($7, '{}'), $8, $9, "
+		"coalesce($10, 'clickstream_' || $18 || '_' || n.id), "
+		"coalesce($11, 'clickstream_' || $18 || '_' || n.id), "
+		"coalesce($12, 'new'), $13, $14, $15, $16, $17, $18 "
+		"FROM nextval('clickstream.sinks_id_seq') n(id) RETURNING id"};
+	Arguments	arguments = {0};
+
+	put_text(&arguments, sink->name);
+	put_sink(&arguments, sink);
+	return catalog_write_one(&statement, &arguments);
+}
+
+void
+catalog_sink_update(const Sink *sink)
+{
+	static Statement statement = {
+		"UPDATE clickstream.sinks SET owner = $2, server = $3, relation = $4, index = $5, "
+		"id_columns = $6::name[], columns = coalesce($7, '{}'), bulk_bytes = $8, bulk_wait = $9, "
+		"slot = $10, publication = $11, phase = $12, physical_index = $13, "
+		"consistent_point = $14, enabled = $15, paused_because = $16, system_identifier = $17, "
+	"database = $18 WHERE id = $1"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, sink->id);
+	put_sink(&arguments, sink);
+	(void) catalog_write_one(&statement, &arguments);
+}
+
+void
+catalog_sink_delete(int32 id)
+{
+	static Statement statement = {"DELETE FROM clickstream.sinks WHERE id = $1"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, id);
+	(void) catalog_write_one(&statement, &arguments);
+}
+
+void
+catalog_sink_dead_letter_put(const char *sink, const char *document_id, int64 version,
+							 const char *document, int status, const char *type,
+							 const char *reason)
+{
+	static Statement statement = {
+		"INSERT INTO clickstream.sink_dead_letters (sink, document_id, version, document, status, "
+		"type, reason) VALUES ($1, $2, $3, $4, $5, $6, $7) "
+		"ON CONFLICT (sink, document_id) DO UPDATE SET version = excluded.version, "
+		"document = excluded.document, status = excluded.status, type = excluded.type, "
+	"reason = excluded.reason, arrived_at = excluded.arrived_at"};
+	Arguments	arguments = {0};
+
+	put_text(&arguments, sink);
+	put_text(&arguments, document_id);
+	put_int8(&arguments, version);
+	put_text(&arguments, document);
+	put_int4(&arguments, status);
+	put_text(&arguments, type);
+	put_text(&arguments, reason);
+	(void) catalog_write_one(&statement, &arguments);
+}
