@@ -46,11 +46,11 @@ catalog_relation(const char *name)
 static Oid
 owner_of_tables(void)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(catalog_relation("sources")));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(catalog_relation("_sources")));
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "relation clickstream.sources vanished");
+		elog(ERROR, "relation clickstream._sources vanished");
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -200,7 +200,7 @@ catalog_is_here(uint64 system_identifier, Oid database)
 static void
 lock_tag(LOCKTAG *tag, CatalogKind kind, int32 id)
 {
-	static const char *const tables[] = {"sources", "rollups", "sinks"};
+	static const char *const tables[] = {"_sources", "rollups", "sinks"};
 
 	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, catalog_relation(tables[kind]), (uint32) id, 0);
 }

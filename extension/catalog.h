@@ -17,18 +17,19 @@
 #include "storage/lockdefs.h"
 #include "utils/jsonb.h"
 
-/* a row of clickstream.sources */
+/* a row of clickstream._sources */
 typedef struct Source
 {
 	int32		id;
 	char	   *name;
-	Oid			owner;
+	Oid			owner;			/* of the target now; InvalidOid when that is gone */
 	char	   *server;
-	char	   *topic;
+	List	   *topics;			/* of char *: names, and patterns that begin with ^ */
 	Oid			target;
 	Jsonb	   *columns;
 	Interval   *partition_interval; /* NULL: makes no partitions */
 	Interval   *retention;		/* NULL: keeps for ever */
+	char	   *retention_action;	/* drop or detach */
 	char	   *start_at;
 	int32		workers;
 	Interval   *max_future;
@@ -36,6 +37,9 @@ typedef struct Source
 	Interval   *max_batch_wait;
 	int32	   *partitions;		/* NULL: all of the topic */
 	int			n_partitions;
+	char	   *on_conflict;	/* error, ignore or update */
+	char	   *consumer_group; /* NULL: the default; empty: none */
+	Interval   *dead_letter_retention;	/* NULL: keeps for ever */
 	bool		enabled;
 	char	   *paused_because; /* or NULL */
 	uint64		system_identifier;

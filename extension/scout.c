@@ -52,7 +52,7 @@ stranger_reason(const char *kind, const char *name, uint64 system_identifier)
 static bool
 source_may_run(Source *source)
 {
-	if (!source->enabled)
+	if (!source->enabled || !OidIsValid(source->owner))
 		return false;
 	if (catalog_is_here(source->system_identifier, source->database))
 		return true;

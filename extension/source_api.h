@@ -64,6 +64,13 @@ extern char *source_position_text(const SourcePosition *position);
 /* source_topic.c: the partitions that the source reads, or NIL with the reason when Kafka does not answer */
 extern List *source_ask_topic(const Source *source, const SourcePosition *position, char **unreachable);
 
+/* source_arguments.c: what the SQL functions were given */
+extern char *source_text_argument(FunctionCallInfo fcinfo, int n, const char *name);
+extern void source_defaults(Source *source);
+extern void source_read_create(FunctionCallInfo fcinfo, bool topics_as_list, Source *source);
+extern SourcePosition *source_read_start(FunctionCallInfo fcinfo);
+extern void source_read_alter(FunctionCallInfo fcinfo, bool topics_as_list, Source *source);
+
 /* source_check.c: raises unless every option of the source makes sense; may normalise it */
 extern void source_check_name(const char *name);
 extern void source_check(Source *source);

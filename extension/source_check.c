@@ -15,7 +15,7 @@
 #include "source_api.h"
 
 #define NAME_HINT "Give it a name of 1 to 63 bytes, such as 'clicks'."
-#define LONGEST_TOPIC 249
+#define LONGEST_GROUP 255
 #define MOST_WORKERS 64
 #define MOST_BATCH_ROWS 10000000
 #define LONGEST_BATCH_WAIT_US (60 * USECS_PER_SEC)
@@ -60,20 +60,6 @@ check_encoding(void)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a source needs a database in UTF8, and this one is in %s", GetDatabaseEncodingName()),
 				 errhint("Make a database with ENCODING 'UTF8'.")));
-}
-
-static void
-check_topic(const char *topic)
-{
-	const char *hint = "A topic's name has letters, digits, dot, underscore and hyphen, 1 to 249 of them.";
-
-	if (*topic == '\0')
-		refuse(hint, "the name of a topic cannot be empty");
-	if (strlen(topic) > LONGEST_TOPIC)
-		refuse(hint, "the name of a topic cannot be longer than %d characters", LONGEST_TOPIC);
-	if (strcmp(topic, ".") == 0 || strcmp(topic, "..") == 0 ||
-		strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != strlen(topic))
-		refuse(hint, "\"%s\" cannot be the name of a topic", topic);
 }
 
 static bool
@@ -135,6 +121,41 @@ check_retention(const Source *source)
 			   "retention cannot be shorter than partition_interval");
 }
 
+static void
+check_words(const Source *source)
+{
+	if (strcmp(source->retention_action, "drop") != 0 && strcmp(source->retention_action, "detach") != 0)
+		refuse("'drop' drops a partition that is older than retention, 'detach' leaves it as a table of its own.",
+			   "retention_action cannot be \"%s\"", source->retention_action);
+	if (strcmp(source->on_conflict, "error") != 0 && strcmp(source->on_conflict, "ignore") != 0 &&
+		strcmp(source->on_conflict, "update") != 0)
+		refuse("A record whose key is there already is a dead letter with 'error', a counted skip with 'ignore', "
+			   "and with 'update' it becomes the row of that key.",
+			   "on_conflict cannot be \"%s\"", source->on_conflict);
+}
+
+static void
+check_consumer_group(const char *group)
+{
+	const char *hint = "Give a name of 1 to 255 bytes, '' for none, or leave it out for clickstream.<database>.<source>.";
+
+	if (group == NULL)
+		return;
+	if (strlen(group) > LONGEST_GROUP)
+		refuse(hint, "consumer_group cannot be longer than %d bytes", LONGEST_GROUP);
+	for (const unsigned char *at = (const unsigned char *) group; *at; at++)
+		if (*at < ' ' || *at == 0x7f)
+			refuse(hint, "consumer_group cannot hold control characters");
+}
+
+static void
+check_dead_letter_retention(const Interval *kept)
+{
+	if (kept != NULL && !is_positive(kept))
+		refuse("Give a time such as '30 days', or NULL to keep dead letters for ever.",
+			   "dead_letter_retention must be positive");
+}
+
 static int
 compare_numbers(const void *a, const void *b)
 {
@@ -165,11 +186,14 @@ void
 source_check(Source *source)
 {
 	check_encoding();
-	check_topic(source->topic);
+	source_topics_check(source->topics);
 	check_numbers(source);
 	if (source->partition_interval != NULL)
 		check_partition_interval(source->partition_interval);
 	check_retention(source);
+	check_words(source);
+	check_consumer_group(source->consumer_group);
+	check_dead_letter_retention(source->dead_letter_retention);
 	check_partitions(source);
 	source_check_target(source);
 }

@@ -63,10 +63,15 @@ ask(const char *kind, const Source *source, int count, List *options, int timeou
 Datum
 clickstream_replay_dead_letters(PG_FUNCTION_ARGS)
 {
-	Source	   *source = source_of_caller(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Source	   *source = source_of_caller(source_text_argument(fcinfo, 0, "the name of a source"));
 	char	   *answer;
 
 	PreventCommandIfReadOnly("replay_dead_letters");
+	if (!PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("replay_dead_letters replays all dead letters of a source"),
+				 errhint("Leave the condition out.")));
 	refuse_after_changes("replay_dead_letters");
 	answer = ask("replay", source, 0, NIL, -1);
 	PG_RETURN_DATUM(DirectFunctionCall1(int8in, CStringGetDatum(answer)));

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/relation.h"
 #include "catalog/catalog.h"
 #include "catalog/partition.h"
@@ -162,6 +163,38 @@ check_partitioning(Relation target, const Source *source)
 		(void) time_key_type(target, "retention");
 }
 
+/* what a violation would be found by: a key whose rows can be told apart at once and without a condition */
+static bool
+is_usable_key(Oid id)
+{
+	Relation	index = index_open(id, AccessShareLock);
+	Form_pg_index form = index->rd_index;
+	bool		usable = form->indisunique && form->indisvalid && form->indisready && form->indimmediate &&
+		!form->indisexclusion && RelationGetIndexPredicate(index) == NIL &&
+		RelationGetIndexExpressions(index) == NIL;
+
+	index_close(index, AccessShareLock);
+	return usable;
+}
+
+static void
+check_key_for_update(Relation target)
+{
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, RelationGetIndexList(target))
+		n += is_usable_key(lfirst_oid(cell));
+	if (n != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("on_conflict => 'update' needs a target with one unique key"),
+				 errdetail_plural("\"%s\" has %d: a key counts that is not deferrable, partial or over an expression.",
+								  "\"%s\" has %d: keys count that are not deferrable, partial or over an expression.",
+								  n, RelationGetRelationName(target), n),
+				 errhint("Make one PRIMARY KEY or UNIQUE constraint, or say 'ignore' or 'error'.")));
+}
+
 static void
 warn_unlogged(Relation target)
 {
@@ -180,8 +213,11 @@ source_check_target(Source *source)
 
 	check_kind(target);
 	check_owner(target);
+	source->owner = target->rd_rel->relowner;
 	check_place(target);
 	check_partitioning(target, source);
+	if (strcmp(source->on_conflict, "update") == 0)
+		check_key_for_update(target);
 	source->columns = source_check_columns(target, source->columns);
 	warn_unlogged(target);
 	relation_close(target, NoLock);

@@ -55,7 +55,7 @@ make_request(const Source *source, const SourcePosition *position)
 	JsonbParseState *state = NULL;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_pair(&state, "topic", source->topic, 0);
+	push_pair(&state, "topic", (char *) linitial(source->topics), 0);
 	if (position->kind == POSITION_TIME)
 		push_pair(&state, "start", NULL, kafka_time(position->time));
 	else
@@ -82,7 +82,7 @@ refuse_missing_topic(const Source *source, Jsonb *answer)
 		elog(ERROR, "the answer about the topic names no brokers");
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("topic \"%s\" does not exist", source->topic),
+			 errmsg("topic \"%s\" does not exist", (char *) linitial(source->topics)),
 			 errdetail("The brokers of server \"%s\" (%.*s) have no topic of that name.", source->server,
 					   brokers.val.string.len, brokers.val.string.val),
 			 errhint("Make the topic in Kafka first, or name one that is there.")));
@@ -137,7 +137,7 @@ refuse_missing_partition(const Source *source, List *partitions, int32 number)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("topic \"%s\" has no partition %d", source->topic, number),
+			 errmsg("topic \"%s\" has no partition %d", (char *) linitial(source->topics), number),
 			 errdetail_plural("It has %d partition, counted from 0.", "It has %d partitions, counted from 0.",
 							  list_length(partitions), list_length(partitions)),
 			 errhint("Name partitions that are there.")));
@@ -183,7 +183,7 @@ set_offsets(const Source *source, List *partitions, List *chosen, List *offsets)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("offset " INT64_FORMAT " of partition %d is not in topic \"%s\"",
-							offset->offset, offset->partition, source->topic),
+							offset->offset, offset->partition, (char *) linitial(source->topics)),
 					 errdetail("Kafka holds the offsets from " INT64_FORMAT " on; the next one written is " INT64_FORMAT ".",
 							   partition->begin, partition->end),
 					 errhint("Give an offset from " INT64_FORMAT " to " INT64_FORMAT ", or 'earliest' or 'latest'.",
@@ -212,7 +212,7 @@ source_ask_topic(const Source *source, const SourcePosition *position, char **un
 		case INQUIRY_REFUSED:
 			ereport(ERROR,
 					(errcode(ERRCODE_SQLSERVER_REJECTED_ESTABLISHMENT_OF_SQLCONNECTION),
-					 errmsg("Kafka refuses to tell about topic \"%s\"", source->topic),
+					 errmsg("Kafka refuses to tell about topic \"%s\"", (char *) linitial(source->topics)),
 					 errdetail("%s.", answer),
 					 errhint("Look at the options of server \"%s\" and of its user mapping.", source->server)));
 	}

@@ -150,7 +150,7 @@ remember(Consumer *consumer, WorkerSlot *slot, const Source *source)
 {
 	consumer->slot = slot;
 	consumer->source = pstrdup(source->name);
-	consumer->topic_name = pstrdup(source->topic);
+	consumer->topic_name = pstrdup(linitial(source->topics));
 	consumer->start_at = pstrdup(source->start_at);
 	consumer->worker_no = slot->worker_no;
 	consumer->n_workers = Max(slot->n_workers, 1);

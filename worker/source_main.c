@@ -103,6 +103,22 @@ same_partitions(const Source *a, const Source *b)
 		memcmp(a->partitions, b->partitions, sizeof(int32) * a->n_partitions) == 0;
 }
 
+static bool
+same_topics(List *a, List *b)
+{
+	ListCell   *x,
+			   *y;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(x, a, y, b)
+	{
+		if (strcmp(lfirst(x), lfirst(y)) != 0)
+			return false;
+	}
+	return true;
+}
+
 /* whether this worker, as it was started, can go on with the source as it is now */
 static bool
 can_go_on(const SourceWorker *worker, const Source *now)
@@ -113,7 +129,7 @@ can_go_on(const SourceWorker *worker, const Source *now)
 		now->workers == worker->slot->n_workers &&
 		catalog_is_here(now->system_identifier, now->database) &&
 		(before == NULL ||
-		 (same_text(before->server, now->server) && same_text(before->topic, now->topic) &&
+		 (same_text(before->server, now->server) && same_topics(before->topics, now->topics) &&
 		  same_text(before->name, now->name) && same_partitions(before, now)));
 }
 

@@ -351,7 +351,7 @@ case 'rights taken away and given back', sub {
     (undef, $out) = $node->psql($case->{database}, 'SELECT count(*) FROM clickstream.sources; SELECT count(*) FROM clickstream.stat_sources; SELECT count(*) FROM clickstream.offsets; SELECT count(*) FROM clickstream.worker_stats()',
         on_error_stop => 1, connstr => $node->connstr($case->{database}) . ' user=other');
     is($out, "0\n0\n0\n0", 'another role does not');
-    for my $statement ("INSERT INTO clickstream.sources (source, owner, server, topic, target, system_identifier, database) VALUES ('x', 'postgres', 'kafka', 't', 't.clicks', 1, 1)",
+    for my $statement ("INSERT INTO clickstream.sources (source, server, topics, target, system_identifier, database) VALUES ('x', 'kafka', '{t}', 't.clicks', 1, 1)",
         "UPDATE clickstream.offsets SET next_offset = 0", 'DELETE FROM clickstream.dead_letters', "SELECT clickstream.drop_source('clicks')")
     {
         ($status) = $node->psql($case->{database}, $statement, on_error_stop => 1, connstr => $node->connstr($case->{database}) . ' user=other');

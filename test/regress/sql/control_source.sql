@@ -33,6 +33,16 @@ SELECT clickstream.alter_source('clicks', retention => '1 hour');
 ROLLBACK TO s;
 SELECT clickstream.alter_source(NULL);
 ROLLBACK TO s;
+SELECT clickstream.alter_source('clicks', topic => 'regress_control_absent');
+ROLLBACK TO s;
+SELECT clickstream.alter_source('clicks', topic => ARRAY['regress control']);
+ROLLBACK TO s;
+
+-- what becomes of what is old and of what is there already; an interval of zero keeps dead letters for ever
+SELECT clickstream.alter_source('clicks', topic => ARRAY['regress_control'], on_conflict => 'ignore', consumer_group => '', dead_letter_retention => '1 day', retention_action => 'detach');
+SELECT topics, on_conflict, consumer_group, dead_letter_retention, retention_action FROM clickstream.sources;
+SELECT clickstream.alter_source('clicks', dead_letter_retention => '0');
+SELECT topics, on_conflict, consumer_group, dead_letter_retention, retention_action FROM clickstream.sources;
 
 -- seek_source moves where to read next, and nothing else
 SELECT clickstream.seek_source('clicks', 'latest');

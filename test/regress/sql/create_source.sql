@@ -20,7 +20,8 @@ SELECT clickstream.create_source('clicks', server => 'create_kafka', topic => 'r
        columns => '{"occurred_at": "timestamp", "kafka_partition": "@partition", "kafka_offset": "@offset", "page": ["page.url"]}',
        partition_interval => '24 hours', retention => '90 days', start_at => 'latest');
 SELECT source, owner = current_user::regrole AS mine, server, topic, target, columns, partition_interval, retention, start_at,
-       workers, max_future, max_batch_rows, max_batch_wait, partitions, enabled, paused_because, database = d.oid AS here
+       workers, max_future, max_batch_rows, max_batch_wait, partitions, topics, retention_action, on_conflict, consumer_group,
+       dead_letter_retention, enabled, paused_because, database = d.oid AS here
 FROM clickstream.sources, pg_database d WHERE datname = current_database() \gx
 SELECT topic, partition, start_offset, next_offset, messages FROM clickstream.offsets ORDER BY 1, 2;
 SELECT * FROM clickstream.audit_source('clicks');
@@ -37,17 +38,39 @@ SELECT source, start_at, partitions FROM clickstream.sources ORDER BY 1;
 SELECT source, partition, start_offset FROM clickstream.offsets WHERE source = 'offsets' ORDER BY 1, 2;
 ROLLBACK;
 
+-- A list of topics, and the options that say what becomes of what; NULL keeps dead letters for ever.
+BEGIN;
+CREATE TABLE keyed (id int PRIMARY KEY, page text, UNIQUE (page) DEFERRABLE);
+CREATE UNIQUE INDEX ON keyed (page) WHERE id > 0;
+CREATE UNIQUE INDEX ON keyed (lower(page));
+SELECT clickstream.create_source('listed', 'create_kafka', topic => ARRAY['regress_create'], target => 'keyed', on_conflict => 'update',
+       consumer_group => '', dead_letter_retention => NULL);
+SELECT topic, topics, on_conflict, consumer_group, dead_letter_retention FROM clickstream.sources;
+SAVEPOINT s;
+SELECT clickstream.create_source('listed_2', 'create_kafka', topic => '{}'::text[], target => 'keyed');
+ROLLBACK TO s;
+SELECT clickstream.create_source('listed_2', 'create_kafka', topic => ARRAY['regress_create', NULL], target => 'keyed');
+ROLLBACK TO s;
+SELECT clickstream.create_source('listed_2', 'create_kafka', topic => ARRAY['regress_create', 'regress_create'], target => 'keyed');
+ROLLBACK TO s;
+CREATE UNIQUE INDEX ON keyed (page);
+SELECT clickstream.alter_source('listed', workers => 2);
+ROLLBACK;
+
 -- A call that is right but for one argument.
 CREATE FUNCTION try(name text DEFAULT 'wrong', server text DEFAULT 'create_kafka', topic text DEFAULT 'regress_create',
     target regclass DEFAULT 'clicks', columns jsonb DEFAULT '{}', partition_interval interval DEFAULT '1 day',
     retention interval DEFAULT NULL, start_at text DEFAULT 'earliest', workers int DEFAULT 1, max_future interval DEFAULT '1 day',
-    max_batch_rows int DEFAULT 1000, max_batch_wait interval DEFAULT '50 ms', partitions int[] DEFAULT NULL) RETURNS text
+    max_batch_rows int DEFAULT 1000, max_batch_wait interval DEFAULT '50 ms', partitions int[] DEFAULT NULL,
+    on_conflict text DEFAULT 'error', consumer_group text DEFAULT NULL, dead_letter_retention interval DEFAULT '30 days',
+    retention_action text DEFAULT 'drop') RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
     message text; detail text; hint text;
 BEGIN
     PERFORM clickstream.create_source(name, server, topic, target, columns, partition_interval, retention, start_at,
-                                      workers, max_future, max_batch_rows, max_batch_wait, partitions);
+                                      workers, max_future, max_batch_rows, max_batch_wait, partitions, on_conflict, consumer_group,
+                                      dead_letter_retention, retention_action);
     RAISE EXCEPTION 'was accepted';
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
@@ -125,6 +148,15 @@ SELECT try(columns => '{"occurred_at": {"path": "ts", "epoch": "h"}}');
 SELECT try(columns => '{"occurred_at": {"epoch": "s"}}');
 SELECT try(columns => '{"occurred_at": {"path": "ts", "unit": "s"}}');
 SELECT try(columns => '{"occurred_at": {"path": "@timestamp"}}');
+
+-- what becomes of a key that is there, of what is old, and of the progress
+SELECT try(on_conflict => 'replace');
+SELECT try(on_conflict => 'update');
+SELECT try(retention_action => 'archive');
+SELECT try(consumer_group => repeat('g', 256));
+SELECT try(consumer_group => E'a\tb');
+SELECT try(dead_letter_retention => '0');
+SELECT try(dead_letter_retention => '-1 day');
 
 -- its numbers and times
 SELECT try(partition_interval => '0');
@@ -207,7 +239,14 @@ RESET ROLE;
 SET ROLE regress_create_ann;
 SELECT clickstream.create_source('plain', 'create_kafka', 'regress_create', 'plain');
 RESET ROLE;
+SELECT clickstream.create_source('plain', 'create_kafka', 'regress_create', 'plain');
 GRANT USAGE ON FOREIGN SERVER create_kafka TO regress_create_ann, regress_create_bob;
+BEGIN;
+SELECT clickstream.create_source('plain', 'create_kafka', 'regress_create', 'plain');
+SELECT source, owner FROM clickstream.sources WHERE source = 'plain';
+ALTER TABLE plain OWNER TO regress_create_bob;
+SELECT source, owner FROM clickstream.sources WHERE source = 'plain';
+ROLLBACK;
 SET ROLE regress_create_bob;
 SELECT clickstream.create_source('plain', 'create_kafka', 'regress_create', 'plain');
 RESET ROLE;
