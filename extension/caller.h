@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "compat.h"
+
 /* a list of names, for a hint; only those of objects that the caller may command */
 typedef struct CallersNames
 {
@@ -16,7 +18,7 @@ typedef struct CallersNames
 extern void caller_may_name(CallersNames *names, const char *name, Oid owner);
 
 /* kind is "source" or "sink", as in the names of the SQL functions */
-extern void caller_refuse_unknown(const char *kind, const char *name, const CallersNames *names) pg_attribute_noreturn();
+pg_noreturn extern void caller_refuse_unknown(const char *kind, const char *name, const CallersNames *names);
 extern void caller_must_own(const char *kind, const char *name, Oid owner);
 
 #endif							/* CLICKSTREAM_CALLER_H */

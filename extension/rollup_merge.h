@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "utils/tuplestore.h"
 
+#include "compat.h"
 #include "rollup_query.h"
 #include "rollup_set.h"
 
@@ -39,7 +40,7 @@ extern RollupMerge *rollup_merge_create(const RollupQuery *query, Oid rollup);
 extern void rollup_merge_free(RollupMerge *merge);
 
 /* for an owner who altered the table or replaced the definition */
-extern void rollup_merge_does_not_fit(Oid rollup) pg_attribute_noreturn();
+pg_noreturn extern void rollup_merge_does_not_fit(Oid rollup);
 
 /* Both as the current user, who is the rollup's owner. */
 extern void rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states);
