@@ -117,7 +117,7 @@ save_starts(const Source *source, List *partitions)
 		TopicPartition *partition = lfirst(cell);
 		SourceOffset *offset = palloc0(sizeof(SourceOffset));
 
-		offset->topic = linitial(source->topics);
+		offset->topic = partition->topic;
 		offset->partition = partition->partition;
 		offset->start_offset = partition->start;
 		offset->next_offset = partition->start;

@@ -25,6 +25,7 @@ typedef enum SourcePositionKind
 
 typedef struct PartitionOffset
 {
+	char	   *topic;			/* NULL: the only one there is */
 	int32		partition;
 	int64		offset;
 } PartitionOffset;
@@ -39,6 +40,7 @@ typedef struct SourcePosition
 /* what Kafka says of one partition of a topic */
 typedef struct TopicPartition
 {
+	char	   *topic;
 	int32		partition;
 	int64		begin;
 	int64		end;

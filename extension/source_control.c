@@ -78,14 +78,14 @@ move_offsets(const Source *source, List *partitions, bool only_named)
 	foreach(cell, partitions)
 	{
 		TopicPartition *partition = lfirst(cell);
-		SourceOffset *offset = offset_of(offsets, linitial(source->topics), partition->partition);
+		SourceOffset *offset = offset_of(offsets, partition->topic, partition->partition);
 
 		if (only_named && !partition->named)
 			continue;
 		if (offset == NULL)
 		{
 			offset = palloc0(sizeof(SourceOffset));
-			offset->topic = linitial(source->topics);
+			offset->topic = partition->topic;
 			offset->partition = partition->partition;
 			offsets = lappend(offsets, offset);
 		}

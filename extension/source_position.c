@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "source_api.h"
@@ -19,7 +20,7 @@
 
 #define FORMS_HINT \
 	"Give 'earliest', 'latest', a time such as '2025-06-04T12:00:00Z', or an offset for each " \
-	"partition such as '{\"0\": 42}'."
+	"partition such as '{\"0\": 42}', with several topics '{\"clicks\": {\"0\": 42}}'."
 
 static void
 refuse(const char *argument, const char *text, const char *detail)
@@ -72,7 +73,7 @@ whole_number(const char *text, int64 most, int64 *number)
 }
 
 static PartitionOffset *
-read_offset(const JsonbValue *key, const JsonbValue *value)
+read_offset(const char *topic, const JsonbValue *key, const JsonbValue *value)
 {
 	PartitionOffset *offset = palloc(sizeof(PartitionOffset));
 	int64		partition;
@@ -82,22 +83,21 @@ read_offset(const JsonbValue *key, const JsonbValue *value)
 		!whole_number(pnstrdup(key->val.string.val, key->val.string.len), PG_INT32_MAX, &partition))
 		return NULL;
 	number = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	offset->topic = topic ? pstrdup(topic) : NULL;
 	offset->partition = (int32) partition;
 	return whole_number(number, PG_INT64_MAX, &offset->offset) ? offset : NULL;
 }
 
+/* the pairs of one object: partition and offset, or, on the outside, topic and such an object */
 static List *
-read_offsets(const char *text, const char *argument)
+read_object(JsonbContainer *object, const char *topic, const char *text, const char *argument)
 {
-	Jsonb	   *json = DatumGetJsonbP(read_as(jsonb_in, text, argument));
-	JsonbIterator *iterator = JsonbIteratorInit(&json->root);
+	JsonbIterator *iterator = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
 	JsonbValue	key,
 				value;
 	List	   *offsets = NIL;
 
-	if (!JB_ROOT_IS_OBJECT(json) || JB_ROOT_COUNT(json) == 0)
-		refuse(argument, text, "There has to be an offset for one partition at least.");
 	while ((token = JsonbIteratorNext(&iterator, &key, true)) != WJB_DONE)
 	{
 		PartitionOffset *offset;
@@ -105,11 +105,32 @@ read_offsets(const char *text, const char *argument)
 		if (token != WJB_KEY)
 			continue;
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		offset = read_offset(&key, &value);
+		if (topic == NULL && value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
+		{
+			offsets = list_concat(offsets, read_object(value.val.binary.data, pnstrdup(key.val.string.val, key.val.string.len),
+													   text, argument));
+			continue;
+		}
+		offset = read_offset(topic, &key, &value);
 		if (offset == NULL)
 			refuse(argument, text, "Partitions and offsets are whole numbers from 0 on.");
 		offsets = lappend(offsets, offset);
 	}
+	return offsets;
+}
+
+static List *
+read_offsets(const char *text, const char *argument)
+{
+	Jsonb	   *json = DatumGetJsonbP(read_as(jsonb_in, text, argument));
+	List	   *offsets = JB_ROOT_IS_OBJECT(json) ? read_object(&json->root, NULL, text, argument) : NIL;
+	ListCell   *cell;
+
+	if (offsets == NIL)
+		refuse(argument, text, "There has to be an offset for one partition at least.");
+	foreach(cell, offsets)
+		if ((((PartitionOffset *) lfirst(cell))->topic == NULL) != (((PartitionOffset *) linitial(offsets))->topic == NULL))
+			refuse(argument, text, "It names a topic for some partitions, and none for others.");
 	return offsets;
 }
 
@@ -176,6 +197,7 @@ source_position_text(const SourcePosition *position)
 {
 	StringInfoData text;
 	ListCell   *cell;
+	const char *topic = NULL;
 
 	switch (position->kind)
 	{
@@ -192,10 +214,19 @@ source_position_text(const SourcePosition *position)
 	foreach(cell, position->offsets)
 	{
 		PartitionOffset *offset = lfirst(cell);
+		bool		of_before = topic != NULL && strcmp(topic, offset->topic) == 0;
 
-		appendStringInfo(&text, "%s\"%d\": " INT64_FORMAT, text.len == 0 ? "{" : ", ",
-						 offset->partition, offset->offset);
+		if (topic != NULL && !of_before)
+			appendStringInfoChar(&text, '}');
+		appendStringInfoString(&text, text.len == 0 ? "{" : ", ");
+		if (offset->topic != NULL && !of_before)
+		{
+			escape_json(&text, offset->topic);
+			appendStringInfoString(&text, ": {");
+		}
+		topic = offset->topic;
+		appendStringInfo(&text, "\"%d\": " INT64_FORMAT, offset->partition, offset->offset);
 	}
-	appendStringInfoChar(&text, '}');
+	appendStringInfoString(&text, topic != NULL ? "}}" : "}");
 	return text.data;
 }

@@ -1,10 +1,11 @@
 /*
  * inquiry_topic.c
- *		The inquiry "topic": which partitions a topic has, and where each begins, ends and is to start.
+ *		The inquiry "topic": which partitions topics have, and where each begins, ends and is to start.
  *
- * Request: {"topic": "clicks", "start": "earliest" | "latest" | milliseconds since 1970}.
- * Answer: {"brokers": "host:port, …", "partitions": [{"partition": 0, "begin": 0, "end": 17, "start": 0}, …]},
- * without "partitions" when there is no such topic.  Offsets are asked for all partitions at once,
+ * Request: {"topics": ["clicks", "^views-.*"], "start": "earliest" | "latest" | milliseconds since 1970}.
+ * Answer: {"brokers": "host:port, …", "missing": "clicks",
+ * "partitions": [{"topic": "clicks", "partition": 0, "begin": 0, "end": 17, "start": 0}, …]}, where "missing" is a
+ * topic asked for by name that there is none of, and then there are no "partitions".  Offsets are asked for all partitions at once,
  * one request a broker, so that 120 partitions take no longer than one.
  */
 #include "postgres.h"
@@ -12,6 +13,7 @@
 #include <jansson.h>
 
 #include "kafka_client.h"
+#include "source_api.h"
 #include "inquiry_kinds.h"
 
 /* a question of Kafka's waits this long at first, then twice as long, so that we notice the end */
@@ -25,7 +27,9 @@
 typedef struct TopicInquiry
 {
 	const Inquiry *inquiry;
-	const char *topic;
+	List	   *topics;			/* as they were asked for */
+	TopicMatcher *matcher;
+	List	   *handles;		/* librdkafka's, of the topics named */
 	KafkaClient client;
 	int			wait_ms;
 	char		problem[256];	/* why the last try failed, when librdkafka reported nothing itself */
@@ -74,53 +78,85 @@ brokers_of(const rd_kafka_metadata_t *metadata)
 	return json_string(text.data);
 }
 
-/* the topic's partitions; NULL when it does not exist, or (with *brokers NULL) when nobody says */
-static rd_kafka_topic_partition_list_t *
-take_partitions(TopicInquiry *ask, const rd_kafka_metadata_t *metadata, json_t **brokers)
+/* Kafka's word on one topic of those meant; false when it cannot tell yet, or refuses to */
+static bool
+take_topic(TopicInquiry *ask, const rd_kafka_metadata_topic_t *topic, rd_kafka_topic_partition_list_t *list)
 {
-	const rd_kafka_metadata_topic_t *topic = &metadata->topics[0];
-	rd_kafka_topic_partition_list_t *list;
-
-	if (metadata->topic_cnt < 1 || (topic->err != 0 && topic->err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
+	if (topic->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || !source_topics_mean(ask->matcher, topic->topic))
+		return true;
+	if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		take_error(ask, metadata->topic_cnt < 1 ? RD_KAFKA_RESP_ERR__NO_OFFSET : topic->err);
-		return NULL;
+		take_error(ask, topic->err);
+		return false;
 	}
-	*brokers = brokers_of(metadata);
-	if (topic->err != 0)
-		return NULL;
-	list = rd_kafka_topic_partition_list_new(topic->partition_cnt);
 	for (int i = 0; i < topic->partition_cnt; i++)
-		rd_kafka_topic_partition_list_add(list, ask->topic, topic->partitions[i].id);
+		rd_kafka_topic_partition_list_add(list, topic->topic, topic->partitions[i].id);
+	return true;
+}
+
+/* the partitions of all topics meant; NULL when nobody says */
+static rd_kafka_topic_partition_list_t *
+take_partitions(TopicInquiry *ask, const rd_kafka_metadata_t *metadata)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
+
+	for (int i = 0; i < metadata->topic_cnt; i++)
+		if (!take_topic(ask, &metadata->topics[i], list))
+		{
+			rd_kafka_topic_partition_list_destroy(list);
+			return NULL;
+		}
 	rd_kafka_topic_partition_list_sort(list, NULL, NULL);
 	return list;
 }
 
+/* librdkafka asks about the topics that it was told of, or about all */
 static rd_kafka_topic_partition_list_t *
 ask_partitions(TopicInquiry *ask, json_t **brokers)
 {
-	rd_kafka_topic_t *handle = rd_kafka_topic_new(ask->client.rk, ask->topic, NULL);
 	rd_kafka_topic_partition_list_t *list = NULL;
+	ListCell   *cell;
 
-	*brokers = NULL;
+	foreach(cell, ask->topics)
+		if (!source_topic_is_pattern(lfirst(cell)))
+			ask->handles = lappend(ask->handles, rd_kafka_topic_new(ask->client.rk, lfirst(cell), NULL));
 	do
 	{
 		const struct rd_kafka_metadata *metadata;
-		rd_kafka_resp_err_t error = rd_kafka_metadata(ask->client.rk, 0, handle, &metadata,
-													  inquiry_time_left(ask->inquiry, ask->wait_ms));
+		rd_kafka_resp_err_t error = rd_kafka_metadata(ask->client.rk, source_topics_have_pattern(ask->matcher), NULL,
+													  &metadata, inquiry_time_left(ask->inquiry, ask->wait_ms));
 
 		if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			take_error(ask, error);
 			continue;
 		}
-		list = take_partitions(ask, metadata, brokers);
-		rd_kafka_metadata_destroy(metadata);
-		if (*brokers == NULL)
+		list = take_partitions(ask, metadata);
+		if (list != NULL)
+			*brokers = brokers_of(metadata);
+		else
 			short_rest(ask);
-	} while (*brokers == NULL && try_again(ask));
-	rd_kafka_topic_destroy(handle);
+		rd_kafka_metadata_destroy(metadata);
+	} while (list == NULL && try_again(ask));
 	return list;
+}
+
+/* a topic asked for by name that has no partition, or NULL */
+static const char *
+missing_topic(TopicInquiry *ask, const rd_kafka_topic_partition_list_t *list)
+{
+	ListCell   *cell;
+
+	foreach(cell, ask->topics)
+	{
+		bool		found = source_topic_is_pattern(lfirst(cell));
+
+		for (int i = 0; i < list->cnt && !found; i++)
+			found = strcmp(list->elems[i].topic, lfirst(cell)) == 0;
+		if (!found)
+			return lfirst(cell);
+	}
+	return NULL;
 }
 
 static bool
@@ -168,7 +204,8 @@ describe(const rd_kafka_topic_partition_list_t *begin, const rd_kafka_topic_part
 		/* no record as late as the time asked for: the end */
 		int64		offset = start->elems[i].offset < 0 ? end->elems[i].offset : start->elems[i].offset;
 
-		json_array_append_new(all, json_pack("{s:i, s:I, s:I, s:I}", "partition", end->elems[i].partition,
+		json_array_append_new(all, json_pack("{s:s, s:i, s:I, s:I, s:I}", "topic", end->elems[i].topic,
+											 "partition", end->elems[i].partition,
 											 "begin", (json_int_t) begin->elems[i].offset,
 											 "end", (json_int_t) end->elems[i].offset,
 											 "start", (json_int_t) offset));
@@ -187,6 +224,8 @@ ask_all_offsets(TopicInquiry *ask, const rd_kafka_topic_partition_list_t *partit
 			   *times = NULL;
 	json_t	   *all = NULL;
 
+	if (partitions->cnt == 0)
+		return json_array();
 	begins = ask_offsets(ask, partitions, AT_BEGIN);
 	ends = begins == NULL ? NULL : ask_offsets(ask, partitions, AT_END);
 	if (ends != NULL && json_is_integer(start))
@@ -207,22 +246,24 @@ ask_all_offsets(TopicInquiry *ask, const rd_kafka_topic_partition_list_t *partit
 static InquiryResult
 ask_topic(TopicInquiry *ask, StringInfo answer)
 {
-	json_t	   *brokers,
+	json_t	   *brokers = NULL,
 			   *offsets = NULL;
+	const char *missing = NULL;
 	rd_kafka_topic_partition_list_t *partitions = ask_partitions(ask, &brokers);
 
 	if (partitions != NULL)
 	{
-		offsets = ask_all_offsets(ask, partitions);
+		missing = missing_topic(ask, partitions);
+		offsets = missing != NULL ? NULL : ask_all_offsets(ask, partitions);
 		rd_kafka_topic_partition_list_destroy(partitions);
 	}
-	if (brokers == NULL || (partitions != NULL && offsets == NULL))
+	if (missing == NULL && offsets == NULL)
 	{
 		appendStringInfoString(answer, ask->refusal[0] != '\0' ? ask->refusal :
 							   kafka_client_reason(&ask->client, ask->problem));
 		return ask->client.refused || ask->refusal[0] != '\0' ? INQUIRY_REFUSED : INQUIRY_UNREACHABLE;
 	}
-	appendStringInfoString(answer, json_dumps(json_pack("{s:o, s:o*}", "brokers", brokers,
+	appendStringInfoString(answer, json_dumps(json_pack("{s:o, s:s*, s:o*}", "brokers", brokers, "missing", missing,
 														"partitions", offsets), JSON_COMPACT));
 	return INQUIRY_ANSWERED;
 }
@@ -232,14 +273,21 @@ inquiry_topic(const Inquiry *inquiry, StringInfo answer)
 {
 	TopicInquiry ask = {.inquiry = inquiry, .wait_ms = FIRST_WAIT_MS};
 	InquiryResult result;
+	ListCell   *cell;
+	size_t		i;
+	json_t	   *topic;
 
-	ask.topic = json_string_value(json_object_get(inquiry->request, "topic"));
+	json_array_foreach(json_object_get(inquiry->request, "topics"), i, topic)
+		ask.topics = lappend(ask.topics, pstrdup(json_string_value(topic)));
+	ask.matcher = source_topics_matcher(ask.topics);
 	if (!kafka_client_open(&ask.client, inquiry->options, NULL))
 	{
 		appendStringInfoString(answer, ask.client.reason);
 		return INQUIRY_REFUSED;
 	}
 	result = ask_topic(&ask, answer);
+	foreach(cell, ask.handles)
+		rd_kafka_topic_destroy(lfirst(cell));
 	kafka_client_close(&ask.client);
 	return result;
 }
