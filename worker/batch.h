@@ -34,7 +34,7 @@ typedef struct Batch
 	struct rd_kafka_message_s **messages;	/* the records, either as messages ... */
 	const Record *records;		/* ... or as they are */
 	uint8	   *outcome;		/* a RecordOutcome for each */
-	int32	   *partition;		/* of each, for who counts them; NULL: nobody does */
+	const int32 *slots;			/* the partition of each, as the consumer numbers them; or NULL */
 
 	/* the faults, in no order; they and their messages live in `memory` */
 	MemoryContext memory;

@@ -3,8 +3,8 @@
  *		Batches out of Kafka: takes what has arrived, says when a batch is whole, keeps its positions.
  *
  * Owns the librdkafka handle and the messages of the batch in hand.  Position, here and in the
- * table, only ever moves over what was handed out and committed; consumer_topic.c, consumer_read.c
- * and consumer_lag.c do all that asks the broker something or meets an error.  Never throws from
+ * table, only ever moves over what was handed out and committed; consumer_share.c, consumer_topic.c,
+ * consumer_read.c and consumer_lag.c do all that asks the broker something or meets an error.  Never throws from
  * where messages are taken, so that none is lost.  Called by source_main.c.
  *
  * The partitions are read with librdkafka's simple interface: nothing joins or looks for a consumer
@@ -45,6 +45,7 @@
  */
 static const char *const tuning[] = {
 	"enable.partition.eof", "true",
+	"debug", "topic",			/* only so can one hear of a partition that its broker does not know */
 	"queued.min.messages", "60000",
 	"queued.max.messages.kbytes", "32768",
 	"fetch.max.bytes", "2097152",
@@ -107,8 +108,8 @@ open_pipe(Consumer *consumer)
 				 errmsg("could not make a pipe: %m")));
 }
 
-static void
-drop_batch(Consumer *consumer)
+void
+consumer_drop_batch(Consumer *consumer)
 {
 	for (int i = 0; i < consumer->n_messages; i++)
 		rd_kafka_message_destroy(consumer->messages[i]);
@@ -117,7 +118,7 @@ drop_batch(Consumer *consumer)
 	consumer->handed_out_at = 0;
 	for (int i = 0; i < consumer->n_partitions; i++)
 	{
-		ConsumerPartition *partition = &consumer->partitions[i];
+		ConsumerPartition *partition = consumer->partitions[i];
 
 		partition->taken = 0;
 		partition->last = NULL;
@@ -135,14 +136,26 @@ close_at_exit(int code, Datum arg)
 
 	if (consumer->client.rk == NULL)
 		return;
-	drop_batch(consumer);
+	consumer_drop_batch(consumer);
 	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i].started)
-			(void) rd_kafka_consume_stop(consumer->topic, i);
+		if (consumer->partitions[i]->started)
+			(void) rd_kafka_consume_stop(consumer->partitions[i]->topic->handle, consumer->partitions[i]->number);
 	rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
 	rd_kafka_queue_destroy(consumer->queue);
-	rd_kafka_topic_destroy(consumer->topic);
+	for (int i = 0; i < consumer->n_topics; i++)
+		rd_kafka_topic_destroy(consumer->topics[i]->handle);
 	kafka_client_close(&consumer->client);
+}
+
+static List *
+copy_texts(List *texts)
+{
+	List	   *copy = NIL;
+	ListCell   *cell;
+
+	foreach(cell, texts)
+		copy = lappend(copy, pstrdup(lfirst(cell)));
+	return copy;
 }
 
 static void
@@ -150,7 +163,8 @@ remember(Consumer *consumer, WorkerSlot *slot, const Source *source)
 {
 	consumer->slot = slot;
 	consumer->source = pstrdup(source->name);
-	consumer->topic_name = pstrdup(linitial(source->topics));
+	consumer->named = copy_texts(source->topics);
+	consumer->matcher = source_topics_matcher(consumer->named);
 	consumer->start_at = pstrdup(source->start_at);
 	consumer->worker_no = slot->worker_no;
 	consumer->n_workers = Max(slot->n_workers, 1);
@@ -167,13 +181,17 @@ remember(Consumer *consumer, WorkerSlot *slot, const Source *source)
 static bool
 open_client(Consumer *consumer, List *options)
 {
+	ListCell   *cell;
+
 	if (!kafka_client_open(&consumer->client, options, untold_tuning(options)))
 	{
 		worker_set_error(consumer->slot, consumer->client.reason);
 		worker_set_state(consumer->slot, WORKER_STOPPED, consumer->client.reason);
 		return false;
 	}
-	consumer->topic = rd_kafka_topic_new(consumer->client.rk, consumer->topic_name, NULL);
+	foreach(cell, consumer->named)
+		if (!source_topic_is_pattern(lfirst(cell)))
+			(void) consumer_know_topic(consumer, lfirst(cell));
 	consumer->queue = rd_kafka_queue_new(consumer->client.rk);
 	rd_kafka_queue_io_event_enable(consumer->queue, consumer->wake[1], "1", 1);
 	before_shmem_exit(close_at_exit, PointerGetDatum(consumer));
@@ -203,55 +221,6 @@ consumer_open(WorkerSlot *slot, const Source *source, List *options, List *offse
 	return consumer;
 }
 
-/* ---------------------------------------------------------------- partitions */
-
-static bool
-is_read(const Consumer *consumer, int32 number)
-{
-	if (consumer->only == NULL)
-		return true;
-	for (int i = 0; i < consumer->n_only; i++)
-		if (consumer->only[i] == number)
-			return true;
-	return false;
-}
-
-ConsumerPartition *
-consumer_partition(Consumer *consumer, int32 number)
-{
-	return number >= 0 && number < consumer->n_partitions ? &consumer->partitions[number] : NULL;
-}
-
-/* partitions 0 .. n - 1 exist */
-void
-consumer_know_partitions(Consumer *consumer, int n)
-{
-	if (n <= consumer->n_partitions)
-		return;
-	if (consumer->partitions == NULL)
-		consumer->partitions = MemoryContextAllocHuge(consumer->context, sizeof(ConsumerPartition) * n);
-	else
-		consumer->partitions = repalloc_huge(consumer->partitions, sizeof(ConsumerPartition) * n);
-	for (int i = consumer->n_partitions; i < n; i++)
-	{
-		bool		ours = is_read(consumer, i) && i % consumer->n_workers == consumer->worker_no;
-
-		consumer->partitions[i] = (ConsumerPartition) {
-			.number = i, .end = -1, .state = ours ? PARTITION_UNKNOWN : PARTITION_FOREIGN
-		};
-	}
-	consumer->n_partitions = n;
-}
-
-/* where to start is settled by us for the other workers' partitions, too */
-void
-consumer_claim_all(Consumer *consumer)
-{
-	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i].state == PARTITION_FOREIGN && is_read(consumer, i))
-			consumer->partitions[i].state = PARTITION_UNKNOWN;
-}
-
 /* the last record before the position, and where it is not known, 0 */
 void
 consumer_last_record(ConsumerPartition *partition, TimestampTz *timestamp, int64 *hash)
@@ -267,68 +236,27 @@ consumer_last_record(ConsumerPartition *partition, TimestampTz *timestamp, int64
 	*hash = record_hash(&record);
 }
 
-static bool
-is_our_topic(const Consumer *consumer, const SourceOffset *offset)
-{
-	return strcmp(offset->topic, consumer->topic_name) == 0;
-}
-
-void
-consumer_rewind(Consumer *consumer, List *offsets)
-{
-	ListCell   *cell;
-
-	drop_batch(consumer);
-	for (int i = 0; i < consumer->n_partitions; i++)
-	{
-		ConsumerPartition *partition = &consumer->partitions[i];
-
-		if (partition->state != PARTITION_FOREIGN)
-			partition->state = i % consumer->n_workers == consumer->worker_no ? PARTITION_UNKNOWN : PARTITION_FOREIGN;
-	}
-	foreach(cell, offsets)
-	{
-		SourceOffset *offset = lfirst(cell);
-		ConsumerPartition *partition;
-
-		if (!is_our_topic(consumer, offset))
-			continue;
-		consumer_know_partitions(consumer, offset->partition + 1);
-		partition = &consumer->partitions[offset->partition];
-		partition->committed = partition->position = offset->next_offset;
-		partition->last_timestamp = offset->last_timestamp;
-		partition->last_hash = offset->last_hash;
-		partition->check = partition->unchecked = false;
-		partition->attempts = 0;
-		if (partition->state != PARTITION_FOREIGN)
-			partition->state = PARTITION_IDLE;
-	}
-	consumer->any_row = offsets != NIL;
-	consumer->compared = true;
-	consumer->stopped = false;
-	consumer->next_look = 0;
-}
-
 /* ---------------------------------------------------------------- taking messages */
 
-/* true: it belongs to the batch */
-static bool
+/* the one it belongs to; NULL when it does not belong to the batch */
+static ConsumerPartition *
 sift(Consumer *consumer, rd_kafka_message_t *message)
 {
-	ConsumerPartition *partition = consumer_partition(consumer, message->partition);
+	ConsumerTopic *topic = message->rkt ? rd_kafka_topic_opaque(message->rkt) : NULL;
+	ConsumerPartition *partition = topic ? consumer_partition(topic, message->partition) : NULL;
 
 	if (unlikely(message->err != RD_KAFKA_RESP_ERR_NO_ERROR))
 	{
 		consumer_take_error(consumer, partition, message);
-		return false;
+		return NULL;
 	}
 	if (unlikely(partition == NULL || partition->state != PARTITION_READING))
-		return false;
+		return NULL;
 	if (unlikely(message->offset < partition->position))
 	{
 		if (partition->check && message->offset == partition->position - 1)
 			consumer_check_last(consumer, partition, message);
-		return false;
+		return NULL;
 	}
 	partition->check = partition->unchecked = false;
 	partition->attempts = 0;
@@ -336,7 +264,7 @@ sift(Consumer *consumer, rd_kafka_message_t *message)
 	partition->taken++;
 	partition->last = message;
 	consumer->bytes += message->len + message->key_len + MESSAGE_OVERHEAD;
-	return true;
+	return partition;
 }
 
 static void
@@ -345,9 +273,15 @@ make_room(Consumer *consumer, int max_rows)
 	if (consumer->room >= max_rows)
 		return;
 	if (consumer->messages == NULL)
+	{
 		consumer->messages = MemoryContextAllocHuge(consumer->context, sizeof(rd_kafka_message_t *) * max_rows);
+		consumer->slots = MemoryContextAllocHuge(consumer->context, sizeof(int32) * max_rows);
+	}
 	else
+	{
 		consumer->messages = repalloc_huge(consumer->messages, sizeof(rd_kafka_message_t *) * max_rows);
+		consumer->slots = repalloc_huge(consumer->slots, sizeof(int32) * max_rows);
+	}
 	consumer->room = max_rows;
 }
 
@@ -378,9 +312,13 @@ take(Consumer *consumer, int max_rows, size_t max_bytes)
 		for (ssize_t i = 0; i < n; i++)
 		{
 			rd_kafka_message_t *message = first[i];
+			ConsumerPartition *partition = sift(consumer, message);
 
-			if (sift(consumer, message))
+			if (likely(partition != NULL))
+			{
+				consumer->slots[consumer->n_messages] = partition->slot;
 				consumer->messages[consumer->n_messages++] = message;
+			}
 			else
 				rd_kafka_message_destroy(message);
 		}
@@ -439,9 +377,37 @@ is_whole(Consumer *consumer, TimestampTz begin, TimestampTz *first, int max_wait
 	return !sleep_until(consumer, Min(until, consumer_next_attention(consumer)), or_more);
 }
 
+/*
+ * Where a topic may have been made anew, nothing that was taken since counts: all is read again from
+ * what is committed, and the record before that is compared first.  Librdkafka tells of it before it
+ * hands out a record that came later.
+ */
+static bool
+is_in_doubt(Consumer *consumer)
+{
+	if (kafka_client_lost_leader(&consumer->client))
+		consumer->doubtful = true;
+	if (!consumer->doubtful)
+		return false;
+	consumer->doubtful = false;
+	consumer_drop_batch(consumer);
+	for (int i = 0; i < consumer->n_partitions; i++)
+	{
+		ConsumerPartition *partition = consumer->partitions[i];
+
+		if (partition->state < PARTITION_IDLE)
+			continue;
+		partition->position = partition->committed;
+		partition->unchecked = false;
+		if (partition->state == PARTITION_READING)
+			partition->state = PARTITION_IDLE;
+	}
+	return true;
+}
+
 int
-consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, int max_rows, size_t max_bytes,
-			   int max_wait_ms)
+consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, const int32 **slots, int max_rows,
+			   size_t max_bytes, int max_wait_ms)
 {
 	TimestampTz begin = GetCurrentTimestamp(),
 				first = 0;
@@ -450,15 +416,10 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, int max_rows,
 	while (consumer->handed_out_at == 0)
 	{
 		consumer_attend(consumer);
-		if (consumer->stopped && consumer->n_messages == 0)
-		{
-			(void) sleep_until(consumer, begin + IDLE_MS * 1000, false);
-			break;
-		}
 		take(consumer, max_rows, max_bytes);
 		consumer_nudge(consumer);
-		if (consumer->n_messages >= max_rows || consumer->bytes >= max_bytes ||
-			is_whole(consumer, begin, &first, max_wait_ms))
+		if ((consumer->n_messages >= max_rows || consumer->bytes >= max_bytes ||
+			 is_whole(consumer, begin, &first, max_wait_ms)) && !is_in_doubt(consumer))
 			break;
 	}
 	if (consumer->n_messages > 0)
@@ -468,6 +429,7 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, int max_rows,
 		consumer_refresh_lag(consumer);
 	}
 	*messages = consumer->messages;
+	*slots = consumer->slots;
 	return consumer->n_messages;
 }
 
@@ -479,71 +441,22 @@ consumer_has_news(const Consumer *consumer)
 	return consumer->news;
 }
 
-static bool
-agrees(const ConsumerPartition *partition, const SourceOffset *offset)
-{
-	switch (partition->state)
-	{
-		case PARTITION_FOREIGN:
-			return true;
-		case PARTITION_UNKNOWN:
-		case PARTITION_NEW:
-			return false;
-		default:
-			return partition->committed == offset->next_offset && partition->last_hash == offset->last_hash &&
-				partition->last_timestamp == offset->last_timestamp;
-	}
-}
-
-bool
-consumer_agrees(Consumer *consumer, List *offsets)
-{
-	ListCell   *cell;
-
-	for (int i = 0; i < consumer->n_partitions; i++)
-		consumer->partitions[i].row = NULL;
-	foreach(cell, offsets)
-	{
-		SourceOffset *offset = lfirst(cell);
-		ConsumerPartition *partition = consumer_partition(consumer, offset->partition);
-
-		if (!is_our_topic(consumer, offset))
-			continue;
-		if (partition == NULL)
-		{
-			/* another worker's discovery, or ours to know of */
-			if (offset->partition % consumer->n_workers == consumer->worker_no && is_read(consumer, offset->partition))
-				return false;
-			continue;
-		}
-		if (!agrees(partition, offset))
-			return false;
-		partition->row = offset;
-	}
-	/* a row that was there has gone */
-	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i].state >= PARTITION_IDLE && consumer->partitions[i].row == NULL)
-			return false;
-	consumer->compared = true;
-	return true;
-}
-
 SourceOffset *
-consumer_offset(Consumer *consumer, int32 partition)
+consumer_offset(Consumer *consumer, int32 slot)
 {
-	ConsumerPartition *found = consumer_partition(consumer, partition);
+	ConsumerPartition *partition = consumer->partitions[slot];
 
-	if (found == NULL || found->row == NULL)
-		elog(ERROR, "no row of offsets for partition %d", partition);
-	return found->row;
+	if (partition->row == NULL)
+		elog(ERROR, "no row of offsets for partition %d of topic \"%s\"", partition->number, partition->topic->name);
+	return partition->row;
 }
 
 static SourceOffset *
-new_row(const Consumer *consumer, const ConsumerPartition *partition)
+new_row(const ConsumerPartition *partition)
 {
 	SourceOffset *row = palloc0(sizeof(SourceOffset));
 
-	row->topic = pstrdup(consumer->topic_name);
+	row->topic = pstrdup(partition->topic->name);
 	row->partition = partition->number;
 	row->start_offset = partition->position;
 	row->next_offset = partition->position;
@@ -567,19 +480,19 @@ consumer_record(Consumer *consumer, const char *source, List *offsets)
 {
 	for (int i = 0; i < consumer->n_partitions; i++)
 	{
-		ConsumerPartition *partition = &consumer->partitions[i];
+		ConsumerPartition *partition = consumer->partitions[i];
 
 		if (partition->gap_to > 0)
-			catalog_gap_insert(source, consumer->topic_name, i, partition->gap_from, partition->gap_to);
+			catalog_gap_insert(source, partition->topic->name, partition->number, partition->gap_from, partition->gap_to);
 		if (partition->state == PARTITION_NEW)
-			offsets = lappend(offsets, new_row(consumer, partition));
-		else if (partition->row != NULL && partition->position != partition->committed &&
-				 partition->state != PARTITION_FOREIGN)
+			offsets = lappend(offsets, new_row(partition));
+		else if (partition->row != NULL && partition->position != partition->committed)
 			move_row(partition);
 	}
 	return offsets;
 }
 
+/* a new partition is shared out in the next transaction, by its place among all rows */
 static void
 settle(Consumer *consumer, ConsumerPartition *partition)
 {
@@ -587,22 +500,25 @@ settle(Consumer *consumer, ConsumerPartition *partition)
 		return;
 	consumer_last_record(partition, &partition->last_timestamp, &partition->last_hash);
 	partition->committed = partition->position;
-	if (partition->state == PARTITION_NEW)
-		partition->state = partition->number % consumer->n_workers == consumer->worker_no ? PARTITION_IDLE : PARTITION_FOREIGN;
+	if (partition->state != PARTITION_NEW)
+		return;
+	consumer->any_row = true;
+	partition->state = consumer->n_workers == 1 ? PARTITION_IDLE : PARTITION_UNKNOWN;
 }
 
 void
 consumer_committed(Consumer *consumer)
 {
-	bool		had_messages = consumer->n_messages > 0;
+	bool		had_messages = consumer->n_messages > 0,
+				to_share = consumer_shares_out(consumer);
 
 	for (int i = 0; i < consumer->n_partitions; i++)
-		settle(consumer, &consumer->partitions[i]);
-	consumer->any_row = true;
+		settle(consumer, consumer->partitions[i]);
 	consumer->committed_at = GetCurrentTimestamp();
 	if (had_messages)
 		consumer->last_effort = consumer->committed_at - consumer->handed_out_at;
-	drop_batch(consumer);
+	consumer_drop_batch(consumer);
+	consumer->news = to_share;
 
 	consumer_tell_lag(consumer);
 	consumer_answer(consumer);

@@ -4,14 +4,14 @@
  *
  * One round of the caller:
  *
- *		n = consumer_fetch(consumer, &messages, …);
+ *		n = consumer_fetch(consumer, &messages, &slots, …);
  *		if (n == 0 && !consumer_has_news(consumer))
  *			look at the source again (at most once a second comes here when idle), next round;
- *		worker_begin; lock and read the source; offsets = catalog_offsets(source);
+ *		worker_begin; lock (alone, if consumer_shares_out) and read the source; offsets = catalog_offsets(source);
  *		if (!consumer_agrees(consumer, offsets))		-- seek_source was called, or it is the first round
  *			worker_commit; consumer_rewind(consumer, offsets); next round;
  *		write rows and dead letters;
- *		consumer_offset(consumer, partition)->rows += …, dead_letters, skipped;
+ *		consumer_offset(consumer, slots[i])->rows += …, dead_letters, skipped;
  *		offsets = consumer_record(consumer, source, offsets);
  *		catalog_offsets_save(source, offsets); worker_commit;
  *		consumer_committed(consumer);
@@ -45,13 +45,17 @@ extern Consumer *consumer_open(WorkerSlot *slot, const Source *source, List *opt
  * first, and at most max_wait_ms more where there is more to come or the last commit was only just.
  * Returns 0 when the latch was set or after a second without a record.  The messages are the
  * consumer's, good until consumer_committed or consumer_rewind; each has a partition of this
- * worker, in order, and no error.  States and errors are in the slot already.
+ * worker, in order, and no error, and its partition's number among all of them is in slots.
+ * States and errors are in the worker's slot already.
  */
-extern int	consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, int max_rows,
-						   size_t max_bytes, int max_wait_ms);
+extern int	consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, const int32 **slots,
+						   int max_rows, size_t max_bytes, int max_wait_ms);
 
 /* there is something to record even without a message: new partitions, gaps, an end that moved */
 extern bool consumer_has_news(const Consumer *consumer);
+
+/* rows for new partitions come, which share them out anew: no other worker may be in a transaction */
+extern bool consumer_shares_out(const Consumer *consumer);
 
 /* whether the batch begins where the table says that this worker stands; ties offsets to the batch */
 extern bool consumer_agrees(Consumer *consumer, List *offsets);
@@ -59,8 +63,8 @@ extern bool consumer_agrees(Consumer *consumer, List *offsets);
 /* forgets the batch in hand and reads on from where the table says, checked to be the same topic still */
 extern void consumer_rewind(Consumer *consumer, List *offsets);
 
-/* in the transaction, after consumer_agrees: the row of offsets that counts this partition's records */
-extern SourceOffset *consumer_offset(Consumer *consumer, int32 partition);
+/* in the transaction, after consumer_agrees: the row of offsets that counts the records of this slot */
+extern SourceOffset *consumer_offset(Consumer *consumer, int32 slot);
 
 /*
  * In the transaction: gaps go into the catalog; next_offset, messages, last_timestamp and last_hash

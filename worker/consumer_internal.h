@@ -9,20 +9,37 @@
 
 #include "consumer.h"
 #include "kafka_client.h"
+#include "source_api.h"
 
 typedef enum PartitionState
 {
 	PARTITION_FOREIGN,			/* another worker's, or none that the source reads */
-	PARTITION_UNKNOWN,			/* ours, without a row: where to start is still to be asked */
-	PARTITION_NEW,				/* where to start is known and has to be recorded first; maybe not ours */
+	PARTITION_UNKNOWN,			/* without a row yet: worker 0 asks where to start, the others wait for its row */
+	PARTITION_NEW,				/* where to start is known and has to be recorded first */
 	PARTITION_IDLE,				/* ours, position known, to be read from there as soon as may be */
 	PARTITION_READING,
 	PARTITION_BROKEN			/* an error came: read again from its position at retry_at */
 } PartitionState;
 
+struct ConsumerPartition;
+
+typedef struct ConsumerTopic
+{
+	char	   *name;
+	rd_kafka_topic_t *handle;	/* its opaque pointer leads back here */
+	struct ConsumerPartition **partitions;	/* by number */
+	int			n_partitions;
+	bool		there;			/* the last look found nothing amiss */
+	bool		by_pattern;		/* no name of the source's: it may come and go */
+	bool		stopped;		/* needs a person */
+	char		amiss[WORKER_TEXT_LENGTH];	/* why it is not read on; empty for no reason */
+} ConsumerTopic;
+
 typedef struct ConsumerPartition
 {
+	ConsumerTopic *topic;
 	int32		number;
+	int32		slot;			/* its place among all of the consumer's */
 	PartitionState state;
 	bool		started;		/* librdkafka fetches it */
 	bool		check;			/* the record before position comes first, to be compared */
@@ -34,6 +51,8 @@ typedef struct ConsumerPartition
 	int64		committed;		/* next_offset as the table has it */
 	int64		position;		/* the next offset to take: after the batch in hand */
 	int64		end;			/* as far as Kafka is known to hold it; -1 unknown */
+	int64		low,			/* what the last fetch said of the log; neither ever goes back */
+				high;
 	int64		target;			/* wait_for_source: where the answer lies */
 	TimestampTz last_timestamp; /* of the record before committed; both 0 when unknown */
 	int64		last_hash;
@@ -52,26 +71,29 @@ struct Consumer
 	MemoryContext context;
 	WorkerSlot *slot;
 	KafkaClient client;
-	rd_kafka_topic_t *topic;
 	rd_kafka_queue_t *queue;	/* all partitions feed it */
 	int			wake[2];		/* a pipe: librdkafka writes when the queue fills */
 
 	char	   *source;
-	char	   *topic_name;
+	List	   *named;			/* as the source names them: names and patterns */
+	TopicMatcher *matcher;
 	char	   *start_at;
 	int32	   *only;			/* NULL: all partitions */
 	int			n_only;
 	int			worker_no,
 				n_workers;
 
-	ConsumerPartition *partitions;	/* by number */
+	ConsumerTopic **topics;		/* all that the source means, and that were ever seen */
+	int			n_topics;
+	ConsumerPartition **partitions; /* of all of them, by slot */
 	int			n_partitions;
 	bool		any_row;		/* the source has offsets */
 	bool		news;
-	bool		stopped;		/* needs a person */
+	bool		doubtful;		/* what is read may be of a topic made anew: compare first */
 
 	/* the batch in hand */
 	rd_kafka_message_t **messages;
+	int32	   *slots;			/* of each message's partition */
 	int			n_messages,
 				room;
 	size_t		bytes;
@@ -85,12 +107,13 @@ struct Consumer
 	char		detail[WORKER_TEXT_LENGTH];
 	bool		reachable;		/* the last look was answered */
 	bool		reached_once;
-	bool		seen_missing;	/* the topic was not there when we first looked */
+	bool		seen_missing;	/* no topic was there when we first looked */
 	int			attempts;
 	int			patience_ms;
 	TimestampTz next_look,
 				next_events,
 				next_ends,
+				next_rows,
 				next_nudge;
 	uint64		question;		/* wait_for_source: the `asked` being answered; 0 none */
 	bool		targets_known;
@@ -107,7 +130,8 @@ struct Consumer
 extern void consumer_set_state(Consumer *consumer, WorkerState state, const char *format,...) pg_attribute_printf(3, 4);
 extern void consumer_set_running(Consumer *consumer);	/* if it is so */
 extern void consumer_unreachable(Consumer *consumer, const char *otherwise);
-extern void consumer_stop(Consumer *consumer, const ConsumerPartition *partition, const char *why);
+extern void consumer_topic_amiss(Consumer *consumer, ConsumerTopic *topic, const char *what);
+extern void consumer_stop(Consumer *consumer, ConsumerPartition *partition, const char *why);
 extern int64 consumer_pause_for(int attempts);	/* microseconds */
 
 /* consumer_topic.c */
@@ -115,6 +139,13 @@ extern void consumer_attend(Consumer *consumer);	/* all that is due besides taki
 extern TimestampTz consumer_next_attention(const Consumer *consumer);
 extern bool consumer_owns(const ConsumerPartition *partition);
 extern bool consumer_find_ends(Consumer *consumer, bool (*wanted) (const ConsumerPartition *));
+
+/* consumer_share.c */
+extern ConsumerTopic *consumer_topic(Consumer *consumer, const char *name); /* NULL when not known */
+extern ConsumerTopic *consumer_know_topic(Consumer *consumer, const char *name);
+extern ConsumerPartition *consumer_partition(const ConsumerTopic *topic, int32 number);	/* NULL when not known */
+extern void consumer_know_partitions(Consumer *consumer, ConsumerTopic *topic, int n);
+extern bool consumer_has(const Consumer *consumer, PartitionState state);
 
 /* consumer_read.c */
 extern void consumer_start_what_is_due(Consumer *consumer);
@@ -133,9 +164,7 @@ extern void consumer_set_targets(Consumer *consumer);
 extern void consumer_answer(Consumer *consumer);
 
 /* consumer.c */
-extern ConsumerPartition *consumer_partition(Consumer *consumer, int32 number);	/* NULL when not known */
-extern void consumer_know_partitions(Consumer *consumer, int n);
-extern void consumer_claim_all(Consumer *consumer);
 extern void consumer_last_record(ConsumerPartition *partition, TimestampTz *timestamp, int64 *hash);
+extern void consumer_drop_batch(Consumer *consumer);
 
 #endif							/* CLICKSTREAM_CONSUMER_INTERNAL_H */

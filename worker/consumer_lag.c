@@ -20,8 +20,15 @@ refresh_end(Consumer *consumer, ConsumerPartition *partition)
 	int64		low,
 				high;
 
-	if (rd_kafka_get_watermark_offsets(consumer->client.rk, consumer->topic_name, partition->number, &low, &high) == 0 && high >= 0)
-		partition->end = high;
+	if (rd_kafka_get_watermark_offsets(consumer->client.rk, partition->topic->name, partition->number, &low, &high) != 0 || high < 0)
+		return;
+	low = Max(low, 0);			/* not told yet */
+	/* a log only ever grows at its end, and shrinks at its beginning: else it is another one */
+	if (high < partition->high || low < partition->low)
+		consumer->doubtful = true;
+	partition->low = low;
+	partition->high = high;
+	partition->end = high;
 }
 
 /* whether Kafka is known to hold more of what the batch has */
@@ -30,7 +37,7 @@ consumer_is_behind(Consumer *consumer)
 {
 	for (int i = 0; i < consumer->n_partitions; i++)
 	{
-		ConsumerPartition *partition = &consumer->partitions[i];
+		ConsumerPartition *partition = consumer->partitions[i];
 
 		if (partition->taken == 0)
 			continue;
@@ -48,7 +55,7 @@ consumer_tell_lag(Consumer *consumer)
 
 	for (int i = 0; i < consumer->n_partitions; i++)
 	{
-		ConsumerPartition *partition = &consumer->partitions[i];
+		ConsumerPartition *partition = consumer->partitions[i];
 
 		if (consumer_owns(partition) && partition->state != PARTITION_UNKNOWN)
 			lag += Max(Max(partition->end, partition->position) - partition->committed, 0);
@@ -70,8 +77,8 @@ consumer_refresh_lag(Consumer *consumer)
 	{
 		consumer->next_ends = now + MS(ENDS_EVERY_MS);
 		for (int i = 0; i < consumer->n_partitions; i++)
-			if (consumer->partitions[i].state == PARTITION_READING)
-				refresh_end(consumer, &consumer->partitions[i]);
+			if (consumer->partitions[i]->state == PARTITION_READING)
+				refresh_end(consumer, consumer->partitions[i]);
 	}
 	consumer_tell_lag(consumer);
 }
@@ -98,30 +105,52 @@ consumer_hear_question(Consumer *consumer)
 	}
 }
 
+/* Kafka holds nothing of a topic that is not there */
 void
 consumer_set_targets(Consumer *consumer)
 {
 	if (consumer->question == 0 || consumer->targets_known || !consumer->reachable || !consumer_find_ends(consumer, consumer_owns))
 		return;
 	for (int i = 0; i < consumer->n_partitions; i++)
-		consumer->partitions[i].target = consumer->partitions[i].end;
+	{
+		ConsumerPartition *partition = consumer->partitions[i];
+
+		partition->target = partition->topic->there ? partition->end : partition->committed;
+	}
 	consumer->targets_known = true;
-	consumer_answer(consumer);
+}
+
+/* where none of the topics that were named is there, nobody knows */
+static bool
+can_tell(const Consumer *consumer)
+{
+	bool		any = source_topics_have_pattern(consumer->matcher);
+
+	for (int i = 0; i < consumer->n_topics; i++)
+	{
+		if (consumer->topics[i]->stopped)
+			return false;
+		any = any || consumer->topics[i]->there;
+	}
+	return any && consumer->targets_known && consumer->compared;
+}
+
+/* a partition that has no row yet may be anybody's */
+static bool
+is_pending(const ConsumerPartition *partition)
+{
+	return consumer_owns(partition) &&
+		(partition->state == PARTITION_UNKNOWN || partition->state == PARTITION_NEW || partition->committed < partition->target);
 }
 
 void
 consumer_answer(Consumer *consumer)
 {
-	if (consumer->question == 0 || !consumer->targets_known || !consumer->compared || consumer->stopped)
+	if (consumer->question == 0 || !can_tell(consumer))
 		return;
 	for (int i = 0; i < consumer->n_partitions; i++)
-	{
-		ConsumerPartition *partition = &consumer->partitions[i];
-
-		if (consumer_owns(partition) && (partition->state == PARTITION_UNKNOWN || partition->state == PARTITION_NEW ||
-								   partition->committed < partition->target))
+		if (is_pending(consumer->partitions[i]))
 			return;
-	}
 	SpinLockAcquire(&consumer->slot->mutex);
 	consumer->slot->answered = Max(consumer->slot->answered, consumer->question);
 	SpinLockRelease(&consumer->slot->mutex);

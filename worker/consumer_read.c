@@ -38,8 +38,8 @@ start_reading(Consumer *consumer, ConsumerPartition *partition)
 	if (partition->check)
 		from--;
 	if (partition->started)
-		(void) rd_kafka_consume_stop(consumer->topic, partition->number);
-	partition->started = rd_kafka_consume_start_queue(consumer->topic, partition->number, from, consumer->queue) == 0;
+		(void) rd_kafka_consume_stop(partition->topic->handle, partition->number);
+	partition->started = rd_kafka_consume_start_queue(partition->topic->handle, partition->number, from, consumer->queue) == 0;
 	partition->out_of_range = false;
 	partition->state = PARTITION_READING;
 	if (!partition->started)
@@ -110,8 +110,9 @@ consumer_take_error(Consumer *consumer, ConsumerPartition *partition, const rd_k
 	if (partition != NULL && partition->out_of_range)
 		partition->retry_at = 0;	/* nothing wrong with the broker: ask at once */
 	else
-		consumer_set_state(consumer, WORKER_WAITING, "topic \"%s\", partition %d: %s", consumer->topic_name,
-					 message->partition, rd_kafka_err2str(message->err));
+		consumer_set_state(consumer, WORKER_WAITING, "topic \"%s\", partition %d: %s",
+						   partition ? partition->topic->name : message->rkt ? rd_kafka_topic_name(message->rkt) : "?",
+						   message->partition, rd_kafka_err2str(message->err));
 }
 
 static void
@@ -119,7 +120,7 @@ tear_gap(Consumer *consumer, ConsumerPartition *partition, int64 low)
 {
 	ereport(LOG,
 			(errmsg("source \"%s\" goes on at offset " INT64_FORMAT " of partition %d of topic \"%s\"",
-					consumer->source, low, partition->number, consumer->topic_name),
+					consumer->source, low, partition->number, partition->topic->name),
 			 errdetail("Kafka had deleted the offsets from " INT64_FORMAT " on before they were read.", partition->position)));
 	partition->gap_from = partition->position;
 	partition->gap_to = low;
@@ -137,7 +138,7 @@ find_range(Consumer *consumer, ConsumerPartition *partition)
 	int64		low,
 				high;
 	char		why[128];
-	rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(consumer->client.rk, consumer->topic_name,
+	rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(consumer->client.rk, partition->topic->name,
 																 partition->number, &low, &high, QUERY_MS);
 
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -168,10 +169,12 @@ consumer_start_what_is_due(Consumer *consumer)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	for (int i = 0; i < consumer->n_partitions && consumer->reachable && !consumer->stopped; i++)
+	for (int i = 0; i < consumer->n_partitions && consumer->reachable; i++)
 	{
-		ConsumerPartition *partition = &consumer->partitions[i];
+		ConsumerPartition *partition = consumer->partitions[i];
 
+		if (!partition->topic->there || partition->topic->stopped)
+			continue;
 		if (partition->state == PARTITION_IDLE && partition->gap_to == 0)
 			start_reading(consumer, partition);
 		else if (partition->state == PARTITION_BROKEN && partition->retry_at <= now)
@@ -200,8 +203,12 @@ consumer_nudge(Consumer *consumer)
 	consumer->next_nudge = now + NUDGE_EVERY_US;
 	list = rd_kafka_topic_partition_list_new(consumer->n_partitions);
 	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i].state == PARTITION_READING)
-			rd_kafka_topic_partition_list_add(list, consumer->topic_name, i)->offset = AT_END;
+	{
+		ConsumerPartition *partition = consumer->partitions[i];
+
+		if (partition->state == PARTITION_READING)
+			rd_kafka_topic_partition_list_add(list, partition->topic->name, partition->number)->offset = AT_END;
+	}
 	if (list->cnt > 0)
 		(void) rd_kafka_offsets_for_times(consumer->client.rk, list, 0);
 	rd_kafka_topic_partition_list_destroy(list);

@@ -19,7 +19,7 @@ static void
 log_state(const Consumer *consumer, WorkerState before)
 {
 	if (consumer->state == WORKER_RUNNING && before != WORKER_STARTING)
-		ereport(LOG, (errmsg("source \"%s\" reads topic \"%s\" again", consumer->source, consumer->topic_name)));
+		ereport(LOG, (errmsg("source \"%s\" reads %s again", consumer->source, source_topics_text(consumer->named))));
 	else if (consumer->state != WORKER_RUNNING)
 		ereport(LOG, (errmsg("source \"%s\": %s", consumer->source, consumer->detail)));
 }
@@ -65,19 +65,52 @@ static bool
 any_broken(const Consumer *consumer)
 {
 	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i].state == PARTITION_BROKEN || consumer->partitions[i].attempts > 0)
+		if (consumer->partitions[i]->state == PARTITION_BROKEN || consumer->partitions[i]->attempts > 0)
 			return true;
 	return false;
 }
 
+/* a topic that a pattern found may go for good, and then nobody waits for it */
+static WorkerState
+state_of(const ConsumerTopic *topic)
+{
+	if (topic->stopped)
+		return WORKER_STOPPED;
+	return topic->by_pattern ? WORKER_RUNNING : WORKER_WAITING;
+}
+
+/* the topic that is worst off, or NULL: one that needs a person before one that is waited for */
+static const ConsumerTopic *
+worst_topic(const Consumer *consumer)
+{
+	const ConsumerTopic *worst = NULL;
+
+	for (int i = 0; i < consumer->n_topics; i++)
+	{
+		const ConsumerTopic *topic = consumer->topics[i];
+
+		if (topic->stopped)
+			return topic;
+		if (topic->amiss[0] != '\0' && (worst == NULL || worst->by_pattern))
+			worst = topic;
+	}
+	return worst;
+}
+
+/* each topic is read as long as it can be, whatever becomes of the others */
 void
 consumer_set_running(Consumer *consumer)
 {
-	if (consumer->stopped || !consumer->reachable || any_broken(consumer))
+	const ConsumerTopic *topic = worst_topic(consumer);
+
+	if (!consumer->reachable || (topic == NULL && any_broken(consumer)))
 		return;
 	consumer->client.reason[0] = '\0';
 	consumer->client.refused = false;
-	set_state(consumer, WORKER_RUNNING, NULL);
+	if (topic == NULL)
+		set_state(consumer, WORKER_RUNNING, NULL);
+	else
+		set_state(consumer, state_of(topic), topic->amiss);
 }
 
 void
@@ -96,12 +129,36 @@ consumer_unreachable(Consumer *consumer, const char *otherwise)
 						   "Kafka does not answer: %s", reason);
 }
 
-void
-consumer_stop(Consumer *consumer, const ConsumerPartition *partition, const char *why)
+/* several topics: the state tells of one of them, the log of each */
+static void
+set_amiss(Consumer *consumer, ConsumerTopic *topic)
 {
-	consumer->stopped = true;
-	consumer_set_state(consumer, WORKER_STOPPED,
-				 "partition %d of topic \"%s\" is not the one that was read up to offset " INT64_FORMAT
-				 ": %s; run clickstream.seek_source to say where to go on, or clickstream.drop_source",
-				 partition->number, consumer->topic_name, partition->position, why);
+	if (consumer->n_topics > 1)
+		ereport(LOG, (errmsg("source \"%s\": %s", consumer->source, topic->amiss)));
+}
+
+void
+consumer_topic_amiss(Consumer *consumer, ConsumerTopic *topic, const char *what)
+{
+	char		text[WORKER_TEXT_LENGTH];
+
+	snprintf(text, sizeof(text), "topic \"%s\" %s", topic->name, what);
+	if (strcmp(text, topic->amiss) == 0)
+		return;
+	strlcpy(topic->amiss, text, sizeof(topic->amiss));
+	set_amiss(consumer, topic);
+}
+
+void
+consumer_stop(Consumer *consumer, ConsumerPartition *partition, const char *why)
+{
+	ConsumerTopic *topic = partition->topic;
+
+	topic->stopped = true;
+	snprintf(topic->amiss, sizeof(topic->amiss),
+			 "partition %d of topic \"%s\" is not the one that was read up to offset " INT64_FORMAT
+			 ": %s; run clickstream.seek_source to say where to go on, or clickstream.drop_source",
+			 partition->number, topic->name, partition->position, why);
+	set_amiss(consumer, topic);
+	consumer_set_running(consumer);
 }

@@ -1,6 +1,7 @@
 /*
  * consumer_topic.c
- *		Looks at the topic now and then: is it there, who leads it, are there new partitions, where do they start.
+ *		Looks at the topics now and then: are they there, who leads them, are there new ones, new
+ *		partitions, and where do those start.
  *
  * Owns the questions of offsets, and when the next look is due.  A look is a request or two and takes
  * a millisecond when all is well; when nobody answers, it is not tried often.  Called by consumer.c.
@@ -16,6 +17,7 @@
 #define LOOK_EVERY_MS 5000
 #define LOOK_FOR_TOPIC_MS 1000
 #define EVENTS_EVERY_MS 500
+#define ROWS_EVERY_MS 100
 #define QUERY_MS 2000
 
 /* milliseconds since 1970 */
@@ -29,9 +31,19 @@ list_of(Consumer *consumer, bool (*wanted) (const ConsumerPartition *))
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(Max(consumer->n_partitions, 1));
 
 	for (int i = 0; i < consumer->n_partitions; i++)
-		if (wanted(&consumer->partitions[i]))
-			rd_kafka_topic_partition_list_add(list, consumer->topic_name, i);
+	{
+		ConsumerPartition *partition = consumer->partitions[i];
+
+		if (partition->topic->there && wanted(partition))
+			rd_kafka_topic_partition_list_add(list, partition->topic->name, partition->number);
+	}
 	return list;
+}
+
+static ConsumerPartition *
+partition_of(Consumer *consumer, const rd_kafka_topic_partition_t *element)
+{
+	return consumer_partition(consumer_topic(consumer, element->topic), element->partition);
 }
 
 /* the offset of each partition at a time, or AT_BEGIN or AT_END, one request a broker; false when nobody says */
@@ -77,7 +89,7 @@ consumer_find_ends(Consumer *consumer, bool (*wanted) (const ConsumerPartition *
 	bool		found = ask_offsets(consumer, list, AT_END);
 
 	for (int i = 0; found && i < list->cnt; i++)
-		consumer->partitions[list->elems[i].partition].end = list->elems[i].offset;
+		partition_of(consumer, &list->elems[i])->end = list->elems[i].offset;
 	rd_kafka_topic_partition_list_destroy(list);
 	return found;
 }
@@ -86,7 +98,7 @@ consumer_find_ends(Consumer *consumer, bool (*wanted) (const ConsumerPartition *
 
 /* what start_at names by itself, or -1 */
 static int64
-named_start(const SourcePosition *position, int32 partition)
+named_start(const SourcePosition *position, const ConsumerPartition *partition)
 {
 	ListCell   *cell;
 
@@ -94,7 +106,8 @@ named_start(const SourcePosition *position, int32 partition)
 	{
 		PartitionOffset *offset = lfirst(cell);
 
-		if (offset->partition == partition)
+		if (offset->partition == partition->number &&
+			(offset->topic == NULL || strcmp(offset->topic, partition->topic->name) == 0))
 			return offset->offset;
 	}
 	return -1;
@@ -105,8 +118,8 @@ take_starts(Consumer *consumer, const rd_kafka_topic_partition_list_t *list, con
 {
 	for (int i = 0; i < list->cnt; i++)
 	{
-		ConsumerPartition *partition = &consumer->partitions[list->elems[i].partition];
-		int64		named = named_start(position, partition->number);
+		ConsumerPartition *partition = partition_of(consumer, &list->elems[i]);
+		int64		named = named_start(position, partition);
 
 		partition->committed = partition->position = named >= 0 ? named : list->elems[i].offset;
 		partition->last_timestamp = 0;
@@ -145,9 +158,9 @@ ask_starts(Consumer *consumer, rd_kafka_topic_partition_list_t *list, const Sour
 }
 
 /*
- * A partition that appears later starts at its beginning.  A source without any offset was made
- * while Kafka did not answer: start_at is settled now, once and for all partitions, by worker 0
- * alone, so that no two of them settle it at different times.
+ * Worker 0 finds out where the partitions without a row start, for all workers.  One that appears
+ * later starts at its beginning.  A source without any offset was made while Kafka did not answer:
+ * start_at is settled now, once and for all partitions that are there.
  */
 static bool
 find_starts(Consumer *consumer)
@@ -157,12 +170,11 @@ find_starts(Consumer *consumer)
 	rd_kafka_topic_partition_list_t *list;
 	bool		found;
 
-	if (!consumer->any_row && consumer->worker_no != 0)
+	if (consumer->worker_no != 0)
 		return true;
 	if (!consumer->any_row)
 	{
 		position = source_position_parse(consumer->start_at, "start_at");
-		consumer_claim_all(consumer);
 		if (consumer->seen_missing && position->kind == POSITION_LATEST)
 			position->kind = POSITION_EARLIEST;
 	}
@@ -174,85 +186,140 @@ find_starts(Consumer *consumer)
 	return found;
 }
 
-/* the topic, not the broker, is what is amiss */
-static void
-topic_amiss(Consumer *consumer, const char *what)
-{
-	consumer->reachable = false;
-	consumer->next_look = GetCurrentTimestamp() + MS(LOOK_FOR_TOPIC_MS);
-	consumer_set_state(consumer, WORKER_WAITING, "topic \"%s\" %s", consumer->topic_name, what);
-}
+/* ---------------------------------------------------------------- the topics */
 
 /* what was read of a topic that has gone is not to be read on without a check */
 static void
-topic_missing(Consumer *consumer)
+topic_missing(Consumer *consumer, ConsumerTopic *topic)
 {
-	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i].state == PARTITION_READING || consumer->partitions[i].state == PARTITION_BROKEN)
-			consumer->partitions[i].state = PARTITION_IDLE;
-	consumer->seen_missing = true;
-	topic_amiss(consumer, "does not exist");
+	for (int i = 0; i < topic->n_partitions; i++)
+	{
+		ConsumerPartition *partition = topic->partitions[i];
+
+		partition->end = -1;
+		partition->low = partition->high = 0;
+		if (partition->state == PARTITION_READING || partition->state == PARTITION_BROKEN)
+			partition->state = PARTITION_IDLE;
+		if (partition->state == PARTITION_IDLE)
+			consumer->doubtful = true;
+	}
+	consumer_topic_amiss(consumer, topic, "does not exist");
 }
 
-/* false: there is a reason to wait, and the state says it */
+/* each partition that is read here has somebody who serves it */
 static bool
-take_topic(Consumer *consumer, const rd_kafka_metadata_topic_t *topic)
+is_led(const ConsumerTopic *topic, const rd_kafka_metadata_topic_t *metadata, char *why, size_t room)
 {
-	char		text[128];
+	for (int i = 0; i < metadata->partition_cnt; i++)
+	{
+		ConsumerPartition *partition = consumer_partition(topic, metadata->partitions[i].id);
 
-	if (topic->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-	{
-		topic_missing(consumer);
-		return false;
-	}
-	if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		topic_amiss(consumer, rd_kafka_err2str(topic->err));
-		return false;
-	}
-	if (topic->partition_cnt < consumer->n_partitions)
-	{
-		consumer_stop(consumer, consumer_partition(consumer, topic->partition_cnt), "the topic was made again with fewer partitions");
-		return false;
-	}
-	consumer_know_partitions(consumer, topic->partition_cnt);
-	for (int i = 0; i < topic->partition_cnt; i++)
-	{
-		ConsumerPartition *partition = consumer_partition(consumer, topic->partitions[i].id);
-
-		if (partition == NULL || !consumer_owns(partition) || topic->partitions[i].leader >= 0)
+		if (partition == NULL || !consumer_owns(partition) || metadata->partitions[i].leader >= 0)
 			continue;
-		snprintf(text, sizeof(text), "has no leader for partition %d", partition->number);
-		topic_amiss(consumer, text);
+		snprintf(why, room, "has no leader for partition %d", partition->number);
 		return false;
 	}
 	return true;
 }
 
+static void
+take_topic(Consumer *consumer, ConsumerTopic *topic, const rd_kafka_metadata_topic_t *metadata)
+{
+	char		why[128];
+
+	if (metadata->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+		topic_missing(consumer, topic);
+	else if (metadata->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		consumer_topic_amiss(consumer, topic, rd_kafka_err2str(metadata->err));
+	else if (metadata->partition_cnt < topic->n_partitions)
+		consumer_stop(consumer, topic->partitions[metadata->partition_cnt], "the topic was made again with fewer partitions");
+	else
+	{
+		consumer_know_partitions(consumer, topic, metadata->partition_cnt);
+		if (is_led(topic, metadata, why, sizeof(why)))
+			topic->there = true;
+		else
+			consumer_topic_amiss(consumer, topic, why);
+	}
+	if (topic->there)
+		topic->amiss[0] = '\0';
+}
+
+/* the topics that are meant: those that we know, and those that only a pattern means */
+static void
+take_topics(Consumer *consumer, const struct rd_kafka_metadata *metadata)
+{
+	bool	   *seen = palloc0(metadata->topic_cnt + consumer->n_topics + 1);
+	int			n_before = consumer->n_topics;
+
+	for (int i = 0; i < metadata->topic_cnt; i++)
+	{
+		const rd_kafka_metadata_topic_t *one = &metadata->topics[i];
+		ConsumerTopic *topic = consumer_topic(consumer, one->topic);
+
+		if (topic == NULL && (one->err != RD_KAFKA_RESP_ERR_NO_ERROR || !source_topics_mean(consumer->matcher, one->topic)))
+			continue;
+		if (topic == NULL)
+			topic = consumer_know_topic(consumer, one->topic);
+		for (int k = 0; k < n_before; k++)
+			seen[k] = seen[k] || consumer->topics[k] == topic;
+		topic->there = false;
+		if (!topic->stopped)
+			take_topic(consumer, topic, one);
+	}
+	for (int k = 0; k < n_before; k++)
+		if (!seen[k] && !consumer->topics[k]->stopped)
+		{
+			consumer->topics[k]->there = false;
+			topic_missing(consumer, consumer->topics[k]);
+		}
+	pfree(seen);
+}
+
+/* librdkafka asks about the topics that it was told of, or about all */
 static bool
-look_at_topic(Consumer *consumer)
+look_at_topics(Consumer *consumer)
 {
 	const struct rd_kafka_metadata *metadata;
-	rd_kafka_resp_err_t error = rd_kafka_metadata(consumer->client.rk, 0, consumer->topic, &metadata, consumer->patience_ms);
-	bool		fine;
+	rd_kafka_resp_err_t error = rd_kafka_metadata(consumer->client.rk, source_topics_have_pattern(consumer->matcher), NULL,
+												  &metadata, consumer->patience_ms);
 
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		consumer_unreachable(consumer, rd_kafka_err2str(error));
 		return false;
 	}
-	fine = metadata->topic_cnt == 1 && take_topic(consumer, &metadata->topics[0]);
+	take_topics(consumer, metadata);
 	rd_kafka_metadata_destroy(metadata);
 	consumer->reached_once = true;
-	return fine;
+	return true;
 }
 
-/* is the broker there, the topic, are there new partitions?  A millisecond or so when all is well */
+/* a topic that is missing is looked for more often */
+static void
+plan_next_look(Consumer *consumer)
+{
+	bool		any = false;
+
+	for (int i = 0; i < consumer->n_topics; i++)
+	{
+		any |= consumer->topics[i]->there;
+		if (!consumer->topics[i]->there && !consumer->topics[i]->stopped)
+			consumer->next_look = GetCurrentTimestamp() + MS(LOOK_FOR_TOPIC_MS);
+	}
+	if (!any)
+		consumer->seen_missing = true;
+}
+
+/* is the broker there, are the topics, are there new ones?  A millisecond or so when all is well */
 static void
 look(Consumer *consumer)
 {
 	consumer->next_look = GetCurrentTimestamp() + MS(LOOK_EVERY_MS);
-	if (!look_at_topic(consumer) || !find_starts(consumer) || !consumer_find_ends(consumer, has_no_end))
+	if (!look_at_topics(consumer))
+		return;
+	plan_next_look(consumer);
+	if (!find_starts(consumer) || !consumer_find_ends(consumer, has_no_end))
 		return;
 	consumer->reachable = true;
 	consumer->attempts = 0;
@@ -275,19 +342,29 @@ hear_events(Consumer *consumer, TimestampTz now)
 
 /* ---------------------------------------------------------------- each round */
 
+/* a partition without a row is worker 0's to record: the others look whether it has */
+static void
+wait_for_rows(Consumer *consumer, TimestampTz now)
+{
+	if (consumer->worker_no == 0 || now < consumer->next_rows || !consumer_has(consumer, PARTITION_UNKNOWN))
+		return;
+	consumer->next_rows = now + MS(ROWS_EVERY_MS);
+	consumer->news = true;
+}
+
 void
 consumer_attend(Consumer *consumer)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (consumer->stopped)
-		return;
 	consumer_hear_question(consumer);
 	hear_events(consumer, now);
 	if (now >= consumer->next_look)
 		look(consumer);
+	wait_for_rows(consumer, now);
 	consumer_start_what_is_due(consumer);
 	consumer_set_targets(consumer);
+	consumer_answer(consumer);
 	consumer_set_running(consumer);
 	consumer_refresh_lag(consumer);
 }
@@ -299,7 +376,13 @@ consumer_next_attention(const Consumer *consumer)
 	TimestampTz next = consumer->next_look;
 
 	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i].state == PARTITION_BROKEN)
-			next = Min(next, consumer->partitions[i].retry_at);
+	{
+		ConsumerPartition *partition = consumer->partitions[i];
+
+		if (partition->state == PARTITION_BROKEN)
+			next = Min(next, partition->retry_at);
+		else if (partition->state == PARTITION_UNKNOWN && consumer->worker_no != 0)
+			next = Min(next, consumer->next_rows);
+	}
 	return next;
 }

@@ -136,8 +136,11 @@ take_event(KafkaClient *client, rd_kafka_event_t *event)
 			keep_reason(client, rd_kafka_event_error_string(event));
 			break;
 		case RD_KAFKA_EVENT_LOG:
-			if (client->reason[0] == '\0' &&
-				rd_kafka_event_log(event, &facility, &text, &level) == 0 && level <= 4)
+			if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
+				break;
+			if (strcmp(facility, "BROKERUA") == 0)
+				client->lost_leader = true;
+			if (client->reason[0] == '\0' && level <= 4)
 				keep_reason(client, text);
 			break;
 		default:
@@ -145,8 +148,8 @@ take_event(KafkaClient *client, rd_kafka_event_t *event)
 	}
 }
 
-const char *
-kafka_client_reason(KafkaClient *client, const char *otherwise)
+static void
+take_events(KafkaClient *client)
 {
 	rd_kafka_event_t *event;
 
@@ -155,7 +158,24 @@ kafka_client_reason(KafkaClient *client, const char *otherwise)
 		take_event(client, event);
 		rd_kafka_event_destroy(event);
 	}
+}
+
+const char *
+kafka_client_reason(KafkaClient *client, const char *otherwise)
+{
+	take_events(client);
 	return client->reason[0] != '\0' ? client->reason : otherwise;
+}
+
+bool
+kafka_client_lost_leader(KafkaClient *client)
+{
+	bool		lost;
+
+	take_events(client);
+	lost = client->lost_leader;
+	client->lost_leader = false;
+	return lost;
 }
 
 void

@@ -18,6 +18,7 @@ typedef struct KafkaClient
 	rd_kafka_t *rk;				/* NULL while closed */
 	rd_kafka_queue_t *events;	/* logs and errors, drained by kafka_client_reason */
 	char		reason[KAFKA_REASON_LENGTH];	/* of the last error, empty for none */
+	bool		lost_leader;	/* see below */
 	bool		refused;		/* the last error is about who we or they are: a person has to mend it */
 } KafkaClient;
 
@@ -30,6 +31,12 @@ extern bool kafka_client_open(KafkaClient *client, List *options, const char *co
 
 /* takes in what librdkafka reported since, and returns the last error, or `otherwise` when there was none */
 extern const char *kafka_client_reason(KafkaClient *client, const char *otherwise);
+
+/*
+ * Since the last call, a broker did not serve a partition that it had served: it moved, or its topic
+ * was deleted.  Nothing that was fetched after that was handed out before it is told.
+ */
+extern bool kafka_client_lost_leader(KafkaClient *client);
 
 /* safe to call twice, and on one that was never opened */
 extern void kafka_client_close(KafkaClient *client);

@@ -209,8 +209,11 @@ pause_while_read_only(SourceWorker *worker)
 static void
 begin_with_source(SourceWorker *worker)
 {
+	/* while partitions are shared out anew, the source's other workers stand still, too */
+	bool		alone = worker->consumer != NULL && consumer_shares_out(worker->consumer);
+
 	worker_begin(worker->slot);
-	catalog_lock(CATALOG_SOURCE, worker->slot->object_id, ShareLock);
+	catalog_lock(CATALOG_SOURCE, worker->slot->object_id, alone ? ExclusiveLock : ShareLock);
 	keep_source(worker);
 	pause_while_read_only(worker);
 }
@@ -298,7 +301,7 @@ prepare_for(SourceWorker *worker, Relation target)
 /* ---------------------------------------------------------------- a batch */
 
 static void
-take_batch(SourceWorker *worker, rd_kafka_message_t **messages, int n)
+take_batch(SourceWorker *worker, rd_kafka_message_t **messages, const int32 *slots, int n)
 {
 	if (worker->batch.n == n && worker->batch.messages == messages && n > 0)
 		return;					/* the one that is tried again */
@@ -308,8 +311,7 @@ take_batch(SourceWorker *worker, rd_kafka_message_t **messages, int n)
 	worker->batch.messages = messages;
 	worker->batch.memory = worker->batch_memory;
 	worker->batch.outcome = MemoryContextAllocZero(worker->batch_memory, Max(n, 1));
-	worker->batch.partition = MemoryContextAllocHuge(worker->batch_memory,
-													 sizeof(int32) * Max(n, 1));
+	worker->batch.slots = slots;
 	worker->default_is_fine = false;
 	worker->partition_tries = 0;
 }
@@ -333,8 +335,8 @@ count_outcomes(SourceWorker *worker)
 
 	for (int i = 0; i < batch->n; i++)
 	{
-		if (offset == NULL || offset->partition != batch->partition[i])
-			offset = consumer_offset(worker->consumer, batch->partition[i]);
+		if (i == 0 || batch->slots[i] != batch->slots[i - 1])
+			offset = consumer_offset(worker->consumer, batch->slots[i]);
 		switch (batch->outcome[i])
 		{
 			case RECORD_ROW:
@@ -552,13 +554,14 @@ static void
 run_round(SourceWorker *worker)
 {
 	rd_kafka_message_t **messages;
+	const int32 *slots;
 	int			wait_ms = (int) Max(1, Min(duration_us(worker->source->max_batch_wait) / 1000, 600000));
-	int			n = consumer_fetch(worker->consumer, &messages, worker->source->max_batch_rows,
+	int			n = consumer_fetch(worker->consumer, &messages, &slots, worker->source->max_batch_rows,
 								   MOST_BATCH_BYTES, wait_ms);
 
 	if (n > 0 || consumer_has_news(worker->consumer))
 	{
-		take_batch(worker, messages, n);
+		take_batch(worker, messages, slots, n);
 		write_round(worker);
 	}
 	else

@@ -117,8 +117,6 @@ decode_one(Writer *writer, Batch *batch, int i)
 
 	batch_record(batch, i, &record);
 	writer->bytes += record.value_length + record.key_length;
-	if (batch->partition != NULL)
-		batch->partition[i] = record.partition;
 	if (!writer->guarded)
 		outcome = decode_record(writer->plan, &record, false, slot->tts_values, slot->tts_isnull,
 								&fault);
