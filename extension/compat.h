@@ -120,6 +120,26 @@
 	ExecCheckIndexConstraints(relation, slot, estate, conflict, indexes)
 #endif
 
+/*
+ * Since 18 the expressions of GROUP BY stand in a range table entry of their own, and the output refers to
+ * it.  This puts them back where they were written.
+ */
+#if PG_VERSION_NUM >= 180000
+#include "nodes/parsenodes.h"
+#include "optimizer/optimizer.h"
+#define compat_put_group_keys_back(query) \
+do { \
+	if ((query)->hasGroupRTE) \
+	{ \
+		(query)->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) (query)->targetList); \
+		(query)->rtable = list_truncate((query)->rtable, list_length((query)->rtable) - 1); \
+		(query)->hasGroupRTE = false; \
+	} \
+} while (0)
+#else
+#define compat_put_group_keys_back(query) ((void) (query))
+#endif
+
 /* before a declaration */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

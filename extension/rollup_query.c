@@ -28,6 +28,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "rollup_query.h"
 
 /* ---------------------------------------------------------------- what it reads and calls */
@@ -431,6 +432,7 @@ rollup_query_take_apart(Query *query, int target_index)
 {
 	RollupQuery *rollup = palloc0(sizeof(RollupQuery));
 
+	compat_put_group_keys_back(query);
 	rollup->query = query;
 	rollup->target_index = target_index;
 	rollup->target = rt_fetch(target_index, query->rtable)->relid;
