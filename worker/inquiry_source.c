@@ -71,7 +71,8 @@ inquiry_source_begin(InquirySource *inquired, LOCKMODE mode)
 WriterRules
 inquiry_source_rules(const Source *source)
 {
-	WriterRules rules = {.source = source->name, .oldest = DT_NOBEGIN};
+	WriterRules rules = {.source = source->name, .oldest = DT_NOBEGIN,
+		.on_conflict = writer_conflict_of(source->on_conflict)};
 	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
 
 	rules.newest = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, now,

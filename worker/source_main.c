@@ -244,6 +244,7 @@ rules_of(SourceWorker *worker)
 		.source = worker->source->name,
 		.oldest = now_and(worker->source->retention, false, DT_NOBEGIN),
 		.newest = now_and(worker->source->max_future, true, DT_NOEND),
+		.on_conflict = writer_conflict_of(worker->source->on_conflict),
 		.may_use_default = worker->source->partition_interval != NULL ? default_is_fine : NULL,
 		.argument = worker,
 	};

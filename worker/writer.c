@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -31,6 +32,13 @@
 
 /* ---------------------------------------------------------------- open and close */
 
+WriterConflict
+writer_conflict_of(const char *name)
+{
+	return strcmp(name, "update") == 0 ? CONFLICT_UPDATE :
+		strcmp(name, "ignore") == 0 ? CONFLICT_IGNORE : CONFLICT_ERROR;
+}
+
 Writer *
 writer_open(Relation target, DecodePlan *plan, const WriterRules *rules, RollupSet *rollups)
 {
@@ -41,6 +49,8 @@ writer_open(Relation target, DecodePlan *plan, const WriterRules *rules, RollupS
 	writer->rules = *rules;
 	writer->rollups = rollups;
 	writer->leaves = leaf_set_open(target);
+	if (rules->on_conflict == CONFLICT_UPDATE)
+		writer->upsert = upsert_open(target);
 	return writer;
 }
 
@@ -177,18 +187,21 @@ time_is_there(Writer *writer, Batch *batch, int record, const TupleTableSlot *ro
 	return false;
 }
 
+TupleTableSlot *
+row_of_target(Writer *writer, const Leaf *leaf, TupleTableSlot *row)
+{
+	if (leaf->to_root == NULL)
+		return row;
+	if (writer->root_row == NULL)
+		writer->root_row = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsVirtual);
+	return execute_attr_map_slot(leaf->to_root->attrMap, row, writer->root_row);
+}
+
 void
 keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row)
 {
-	if (writer->new_rows == NULL)
-		return;
-	if (leaf->to_root != NULL)
-	{
-		if (writer->root_row == NULL)
-			writer->root_row = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsVirtual);
-		row = execute_attr_map_slot(leaf->to_root->attrMap, row, writer->root_row);
-	}
-	tuplestore_puttupleslot(writer->new_rows, row);
+	if (writer->new_rows != NULL)
+		tuplestore_puttupleslot(writer->new_rows, row_of_target(writer, leaf, row));
 }
 
 void
@@ -208,22 +221,50 @@ row_is_in_time(Writer *writer, Batch *batch, int record, const TupleTableSlot *r
 		(time_is_there(writer, batch, record, row) && time_is_good(writer, batch, record, row));
 }
 
+/* triggers that come before decide what the key is: they run in the statement that replaces rows */
+bool
+row_goes_to_executor(const Writer *writer, const Leaf *leaf)
+{
+	return writer->upsert != NULL && leaf->row_by_row;
+}
+
 /* a row that is as it shall be goes to its leaf, unless its place is taken */
-void
+RowPlace
 place_row(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, int record)
 {
 	DecodeFault fault;
+	Oid			taken = writer->care->look_first ?
+		unique_key_taken(writer, leaf, row, batch->memory, &fault) : InvalidOid;
 
-	if (writer->care->look_first && unique_key_taken(writer, batch, leaf, row, &fault))
-	{
-		if (writer->rules.on_conflict == CONFLICT_IGNORE)
-			batch->outcome[record] = RECORD_SKIPPED;
-		else
-			batch_add_fault(batch, record, &fault);
-		return;
-	}
 	batch->outcome[record] = RECORD_ROW;
-	leaf_collect(writer->leaves, leaf, row, record);
+	if (!OidIsValid(taken))
+	{
+		leaf_collect(writer->leaves, leaf, row, record);
+		return ROW_COLLECTED;
+	}
+	if (writer->upsert != NULL && upsert_is_key(writer->upsert, taken))
+		return ROW_REPLACES;
+	if (writer->rules.on_conflict == CONFLICT_IGNORE)
+		batch->outcome[record] = RECORD_SKIPPED;
+	else
+		batch_add_fault(batch, record, &fault);
+	return ROW_REFUSED;
+}
+
+static void
+place_and_keep(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, int record)
+{
+	switch (place_row(writer, batch, leaf, row, record))
+	{
+		case ROW_COLLECTED:
+			keep_for_rollups(writer, leaf, row);
+			break;
+		case ROW_REPLACES:
+			upsert_add(writer->upsert, row_of_target(writer, leaf, row));
+			break;
+		case ROW_REFUSED:
+			break;
+	}
 }
 
 static void
@@ -239,13 +280,13 @@ write_row(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
 	if (writer->n_missing > 0)
 		return;					/* nothing of this try will stay */
 	leaf = leaf_for(leaves, slot);
-	row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault);
-	if (row != NULL)
+	if (row_goes_to_executor(writer, leaf))
 	{
-		place_row(writer, batch, leaf, row, record);
-		if (batch->outcome[record] == RECORD_ROW)
-			keep_for_rollups(writer, leaf, row);
+		batch->outcome[record] = RECORD_ROW;
+		upsert_add(writer->upsert, slot);
 	}
+	else if ((row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault)) != NULL)
+		place_and_keep(writer, batch, leaf, row, record);
 	else if (fault.sqlstate != 0)
 		batch_add_fault(batch, record, &fault);
 	else
@@ -290,18 +331,31 @@ begin_rollups(Writer *writer)
 {
 	writer->new_rows = rollup_set_is_empty(writer->rollups) ? NULL :
 		tuplestore_begin_heap(false, false, WAITING_ROWS_KB);
+	if (writer->upsert != NULL)
+		upsert_begin(writer->upsert);
 }
 
+/*
+ * The rows that replace others come last: a group that the rollups compute again for them is computed
+ * with all rows of the batch, and must not be given any of them once more.
+ */
 void
 apply_rollups(Writer *writer)
 {
-	if (writer->new_rows == NULL)
-		return;
-	writer->care->in_rollups = true;
-	rollup_set_apply_insert(writer->rollups, writer->new_rows, RelationGetDescr(writer->target));
-	writer->care->in_rollups = false;
-	tuplestore_end(writer->new_rows);
-	writer->new_rows = NULL;
+	if (writer->new_rows != NULL)
+	{
+		writer->care->in_rollups = true;
+		rollup_set_apply_insert(writer->rollups, writer->new_rows, RelationGetDescr(writer->target));
+		writer->care->in_rollups = false;
+		tuplestore_end(writer->new_rows);
+		writer->new_rows = NULL;
+	}
+	if (writer->upsert != NULL)
+	{
+		upsert_run(writer->upsert);
+		/* rows that come after this are new to those groups */
+		SetCurrentStatementStartTimestamp();
+	}
 }
 
 static void
@@ -355,6 +409,8 @@ writer_write(Writer *writer, Batch *batch, WriterCare *care)
 	batch->n_faults = 0;
 	care->in_rollups = false;
 	writer->care = care;
+	if (writer->upsert != NULL)
+		care->look_first = true;
 	decode_begin(writer->plan, writer->leaves->estate, batch->memory);
 	if (care->savepoints)
 		write_carefully(writer, batch);

@@ -23,6 +23,9 @@ typedef enum WriterConflict
 	CONFLICT_UPDATE				/* it replaces the row that is there */
 } WriterConflict;
 
+/* of its name in clickstream.sources */
+extern WriterConflict writer_conflict_of(const char *name);
+
 /*
  * The care that a source's last batches have needed; all zero to begin with.  Kept by the caller
  * from batch to batch.

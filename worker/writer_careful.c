@@ -50,7 +50,12 @@ make_ready(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
 	if (!row_is_in_time(writer, batch, record, slot) || writer->n_missing > 0)
 		return;
 	leaf = leaf_for(leaves, slot);
-	if (leaf->row_by_row)
+	if (row_goes_to_executor(writer, leaf))
+	{
+		batch->outcome[record] = RECORD_ROW;
+		upsert_add(writer->upsert, slot);
+	}
+	else if (leaf->row_by_row)
 		add_ready(writer, record, leaf, slot);
 	else if ((row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault)) != NULL)
 		add_ready(writer, record, leaf, row);
@@ -105,12 +110,9 @@ write_triggered(Writer *writer, Batch *batch, ReadyRow *ready)
 		batch_add_fault(batch, ready->record, &fault);
 	else if (row == NULL)
 		batch->outcome[ready->record] = RECORD_SKIPPED;
-	else
-	{
-		place_row(writer, batch, ready->leaf, row, ready->record);
-		if (writer->new_rows != NULL && batch->outcome[ready->record] == RECORD_ROW)
-			ready->kept = leaf_copy_for_root(writer->leaves, ready->leaf, row);
-	}
+	else if (place_row(writer, batch, ready->leaf, row, ready->record) == ROW_COLLECTED &&
+			 writer->new_rows != NULL)
+		ready->kept = leaf_copy_for_root(writer->leaves, ready->leaf, row);
 	ResetPerTupleExprContext(writer->leaves->estate);
 }
 
@@ -125,7 +127,8 @@ write_ready(Writer *writer, Batch *batch, int from, int to)
 		if (ready->leaf->row_by_row)
 			write_triggered(writer, batch, ready);
 		else
-			place_row(writer, batch, ready->leaf, ready->row, ready->record);
+			ready->replaces = place_row(writer, batch, ready->leaf, ready->row,
+										ready->record) == ROW_REPLACES;
 	}
 	leaf_set_flush(writer->leaves);
 	forget_seen_keys(writer);
@@ -179,7 +182,7 @@ try_stretch(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
 static void
 keep_stretch(Writer *writer, const Batch *batch, int from, int to)
 {
-	if (writer->new_rows == NULL)
+	if (writer->new_rows == NULL && writer->upsert == NULL)
 		return;
 	for (int i = from; i < to; i++)
 	{
@@ -187,7 +190,9 @@ keep_stretch(Writer *writer, const Batch *batch, int from, int to)
 
 		if (batch->outcome[ready->record] != RECORD_ROW)
 			continue;
-		if (ready->kept == NULL)
+		if (ready->replaces)
+			upsert_add(writer->upsert, row_of_target(writer, ready->leaf, ready->row));
+		else if (ready->kept == NULL)
 			keep_for_rollups(writer, ready->leaf, ready->row);
 		else
 			keep_tuple_for_rollups(writer, ready->kept);
@@ -231,12 +236,20 @@ broke_at(const Writer *writer, int from, int to)
 	return -1;
 }
 
+static bool
+is_conflict(const DecodeFault *fault)
+{
+	return fault->sqlstate == ERRCODE_UNIQUE_VIOLATION ||
+		fault->sqlstate == ERRCODE_EXCLUSION_VIOLATION;
+}
+
 static void
 write_chunk(Writer *writer, Batch *batch)
 {
 	WriterCare *care = writer->care;
 	int			at = 0,
-				end = 0;		/* of what to try next; 0: as long as is worth it */
+				end = 0,		/* of what to try next; 0: as long as is worth it */
+				looked = -1;	/* the row that was tried again because its key was taken */
 
 	while (at < writer->n_ready)
 	{
@@ -250,6 +263,12 @@ write_chunk(Writer *writer, Batch *batch)
 			/* after the rows before the one where it broke comes that one, alone */
 			end = to == end && writer->suspect == to ? to + 1 : 0;
 			at = to;
+		}
+		else if (to - at == 1 && is_conflict(&fault) && looked != at)
+		{
+			/* by somebody since it was looked at, or nobody had looked yet: now it will be seen */
+			looked = at;
+			end = to;
 		}
 		else if (to - at == 1)
 		{

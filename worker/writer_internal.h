@@ -28,6 +28,9 @@
 /* hashes of the unique keys of rows that are not written yet, one bit each */
 #define SEEN_BITS 65536
 
+/* rows that replace others, in writer_upsert.c */
+typedef struct Upsert Upsert;
+
 /* a row that only has to be written; lives until the chunk's end */
 typedef struct ReadyRow
 {
@@ -35,6 +38,7 @@ typedef struct ReadyRow
 	Leaf	   *leaf;
 	TupleTableSlot *row;		/* in the leaf's layout; in the target's when triggers come first */
 	MinimalTuple kept;			/* what a trigger made of it, for the rollups */
+	bool		replaces;		/* another row: it waits for the end of the batch */
 } ReadyRow;
 
 struct Writer
@@ -45,6 +49,7 @@ struct Writer
 	WriterCare *care;
 	RollupSet  *rollups;
 	LeafSet    *leaves;
+	Upsert	   *upsert;			/* NULL: a row whose key is taken does not replace another */
 	Tuplestorestate *new_rows;	/* for the rollups; NULL when there are none */
 	TupleTableSlot *root_row;	/* a row of a leaf with a layout of its own, as the target has it */
 	TupleTableSlot *kept_row;	/* what shows a ReadyRow's `kept` */
@@ -76,10 +81,21 @@ struct Writer
 extern bool row_is_in_time(Writer *writer, Batch *batch, int record, const TupleTableSlot *row);
 extern void keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row);
 extern void keep_tuple_for_rollups(Writer *writer, MinimalTuple row);
-extern void place_row(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, int record);
+extern TupleTableSlot *row_of_target(Writer *writer, const Leaf *leaf, TupleTableSlot *row);
+
+/* what became of a row that is as it shall be; one that replaces another is the caller's to keep */
+typedef enum RowPlace
+{
+	ROW_COLLECTED,
+	ROW_REPLACES,
+	ROW_REFUSED
+} RowPlace;
+
+extern RowPlace place_row(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, int record);
+extern bool row_goes_to_executor(const Writer *writer, const Leaf *leaf);
 extern void forget_rows(Writer *writer);
 extern void begin_rollups(Writer *writer);
-extern void apply_rollups(Writer *writer);
+extern void apply_rollups(Writer *writer);	/* and the rows that replace others */
 
 /* writer_decode.c: returns how far it came; rows are in the newest slots then */
 extern int	decode_chunk(Writer *writer, Batch *batch, int from, int to);
@@ -92,9 +108,19 @@ extern void take_error(Batch *batch, DecodeFault *fault);
 /* writer_careful.c */
 extern void write_carefully(Writer *writer, Batch *batch);
 
-/* writer_unique.c: whether a row with one of its unique keys is there, or waits to be written */
-extern bool unique_key_taken(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row,
+/*
+ * writer_unique.c: the index of a unique key of the row that is there already, or waits to be written; InvalidOid
+ * when all are free
+ */
+extern Oid	unique_key_taken(Writer *writer, Leaf *leaf, TupleTableSlot *row, MemoryContext faults,
 							 DecodeFault *fault);
 extern void forget_seen_keys(Writer *writer);
+
+/* writer_upsert.c */
+extern Upsert *upsert_open(Relation target);
+extern bool upsert_is_key(const Upsert *upsert, Oid index);
+extern void upsert_begin(Upsert *upsert);
+extern void upsert_add(Upsert *upsert, TupleTableSlot *row);
+extern void upsert_run(Upsert *upsert);
 
 #endif							/* CLICKSTREAM_WRITER_INTERNAL_H */

@@ -128,8 +128,9 @@ tell_conflict(const LeafIndex *index, Datum *values, bool *nulls, MemoryContext 
 	MemoryContextSwitchTo(outer);
 }
 
-bool
-unique_key_taken(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, DecodeFault *fault)
+Oid
+unique_key_taken(Writer *writer, Leaf *leaf, TupleTableSlot *row, MemoryContext faults,
+				 DecodeFault *fault)
 {
 	LeafSet    *set = writer->leaves;
 
@@ -148,9 +149,10 @@ unique_key_taken(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, 
 			leaf_set_flush(set);
 		if (compat_check_index_constraints(leaf->relation, row, set->estate, &there, index->oid))
 			continue;
-		tell_conflict(index, values, nulls, batch->memory, fault);
+		if (writer->rules.on_conflict != CONFLICT_IGNORE)
+			tell_conflict(index, values, nulls, faults, fault);
 		writer->care->needed = true;
-		return true;
+		return RelationGetRelid(index->index);
 	}
-	return false;
+	return InvalidOid;
 }
