@@ -1,0 +1,74 @@
+/*
+ * source_worker.h
+ *		What a source worker knows, and what its files ask of each other.
+ *
+ * source_main.c has the loop and the pauses, source_now.c the source as it is at the moment,
+ * source_batch.c the transaction of a batch.
+ */
+#ifndef CLICKSTREAM_SOURCE_WORKER_H
+#define CLICKSTREAM_SOURCE_WORKER_H
+
+#include "postgres.h"
+
+#include "batch.h"
+#include "catalog.h"
+#include "consumer.h"
+#include "decode.h"
+#include "rollup_delta.h"
+#include "worker.h"
+#include "writer.h"
+
+/* what a worker keeps; lives as long as the process */
+typedef struct SourceWorker
+{
+	WorkerSlot *slot;
+	MemoryContext memory;		/* with the worker */
+	MemoryContext source_memory;	/* of `source`, replaced with it */
+	MemoryContext batch_memory; /* with the batch */
+	MemoryContext round_memory; /* with one round of the loop */
+	Source	   *source;
+	List	   *options;		/* of its connection */
+	Consumer   *consumer;
+	DecodePlan *plan;
+	RollupSet  *rollups;
+	Oid			rollups_of;		/* the target they are of */
+
+	Batch		batch;
+	WriterCare	care;			/* that the last batches have needed */
+	TimestampTz *missing;		/* times whose partitions the batch waits for */
+	int			n_missing;
+	bool		default_is_fine;	/* they are as good as made */
+	int			partition_tries;	/* how often the batch came back for partitions */
+	int			failures;		/* in a row, of the surroundings */
+	bool		waiting;		/* said so in state and log */
+} SourceWorker;
+
+/* how a round's transaction ended */
+typedef enum RoundResult
+{
+	ROUND_COMMITTED,
+	ROUND_REWIND,				/* the offsets in the table are others: seek_source */
+	ROUND_PARTITIONS			/* rows wait for partitions */
+} RoundResult;
+
+/*
+ * source_now.c: begins a transaction in which the source stands still: pause, alter, seek and drop
+ * wait for its end.  Ends the process instead where this worker cannot go on with the source.
+ */
+extern void source_begin(SourceWorker *worker);
+
+/* in a transaction: ends the process, for the launcher to start what is wanted now */
+extern void source_leave(void);
+
+/* in a transaction: the options of the connection as they are now, and whether the consumer has others */
+extern List *source_options(SourceWorker *worker);
+extern bool source_options_changed(SourceWorker *worker);
+
+/* source_batch.c: the records that were fetched become the batch, unless they are it already */
+extern void source_batch_take(SourceWorker *worker, rd_kafka_message_t **messages, const int32 *slots, int n);
+extern void source_batch_forget(SourceWorker *worker);
+
+/* rows, dead letters, rollups and offsets of the batch in one transaction; throws with nothing moved */
+extern RoundResult source_batch_run(SourceWorker *worker);
+
+#endif							/* CLICKSTREAM_SOURCE_WORKER_H */
