@@ -136,6 +136,7 @@ close_at_exit(int code, Datum arg)
 
 	if (consumer->client.rk == NULL)
 		return;
+	consumer_group_close(consumer);
 	consumer_drop_batch(consumer);
 	for (int i = 0; i < consumer->n_partitions; i++)
 		if (consumer->partitions[i]->started)
@@ -216,6 +217,7 @@ consumer_open(WorkerSlot *slot, const Source *source, List *options, List *offse
 		MemoryContextDelete(context);
 		return NULL;
 	}
+	consumer_group_open(consumer, source, options);
 	MemoryContextSwitchTo(before);
 	consumer_rewind(consumer, offsets);
 	return consumer;

@@ -76,4 +76,7 @@ extern List *consumer_record(Consumer *consumer, const char *source, List *offse
 /* after the commit: the messages are released, lag and wait_for_source are told */
 extern void consumer_committed(Consumer *consumer);
 
+/* the state as far as Kafka is concerned into the slot, where the caller had put another */
+extern void consumer_tell_state(const Consumer *consumer);
+
 #endif							/* CLICKSTREAM_CONSUMER_H */

@@ -53,6 +53,7 @@ typedef struct ConsumerPartition
 	int64		end;			/* as far as Kafka is known to hold it; -1 unknown */
 	int64		low,			/* what the last fetch said of the log; neither ever goes back */
 				high;
+	int64		told;			/* to the consumer group, plus one; 0 unknown */
 	int64		target;			/* wait_for_source: where the answer lies */
 	TimestampTz last_timestamp; /* of the record before committed; both 0 when unknown */
 	int64		last_hash;
@@ -65,6 +66,20 @@ typedef struct ConsumerPartition
 	SourceOffset *row;			/* of the transaction under way */
 } ConsumerPartition;
 
+/* the consumer group that is told how far we are; answers is NULL when none is */
+typedef struct ConsumerGroup
+{
+	char	   *name;
+	KafkaClient client;
+	rd_kafka_queue_t *answers,
+			   *complaints;
+	bool		waiting;		/* for one */
+	bool		failing;
+	int			pause_ms;
+	TimestampTz next,
+				again;			/* all is told again then */
+} ConsumerGroup;
+
 /* all in `context`, a child of TopMemoryContext */
 struct Consumer
 {
@@ -72,6 +87,7 @@ struct Consumer
 	WorkerSlot *slot;
 	KafkaClient client;
 	rd_kafka_queue_t *queue;	/* all partitions feed it */
+	ConsumerGroup group;
 	int			wake[2];		/* a pipe: librdkafka writes when the queue fills */
 
 	char	   *source;
@@ -162,6 +178,11 @@ extern void consumer_refresh_lag(Consumer *consumer);
 extern void consumer_hear_question(Consumer *consumer);
 extern void consumer_set_targets(Consumer *consumer);
 extern void consumer_answer(Consumer *consumer);
+
+/* consumer_group.c */
+extern void consumer_group_open(Consumer *consumer, const Source *source, List *options);
+extern void consumer_group_attend(Consumer *consumer, TimestampTz now);
+extern void consumer_group_close(Consumer *consumer);
 
 /* consumer.c */
 extern void consumer_last_record(ConsumerPartition *partition, TimestampTz *timestamp, int64 *hash);

@@ -37,9 +37,15 @@ set_state(Consumer *consumer, WorkerState state, const char *detail)
 	strlcpy(consumer->detail, detail, sizeof(consumer->detail));
 	if (state == WORKER_WAITING || state == WORKER_CONNECTING || state == WORKER_STOPPED)
 		worker_set_error(consumer->slot, detail);
-	worker_set_state(consumer->slot, state, detail[0] != '\0' ? detail : NULL);
+	consumer_tell_state(consumer);
 	if (state != before)
 		log_state(consumer, before);
+}
+
+void
+consumer_tell_state(const Consumer *consumer)
+{
+	worker_set_state(consumer->slot, consumer->state, consumer->detail[0] != '\0' ? consumer->detail : NULL);
 }
 
 void

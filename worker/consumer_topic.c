@@ -367,6 +367,7 @@ consumer_attend(Consumer *consumer)
 	consumer_answer(consumer);
 	consumer_set_running(consumer);
 	consumer_refresh_lag(consumer);
+	consumer_group_attend(consumer, now);
 }
 
 /* when the next of these is due, at the latest */

@@ -178,13 +178,25 @@ kafka_client_lost_leader(KafkaClient *client)
 	return lost;
 }
 
-void
-kafka_client_close(KafkaClient *client)
+static void
+close_client(KafkaClient *client, int flags)
 {
 	if (client->events != NULL)
 		rd_kafka_queue_destroy(client->events);
 	client->events = NULL;
 	if (client->rk != NULL)
-		rd_kafka_destroy(client->rk);
+		rd_kafka_destroy_flags(client->rk, flags);
 	client->rk = NULL;
+}
+
+void
+kafka_client_close(KafkaClient *client)
+{
+	close_client(client, 0);
+}
+
+void
+kafka_client_abandon(KafkaClient *client)
+{
+	close_client(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }

@@ -41,4 +41,7 @@ extern bool kafka_client_lost_leader(KafkaClient *client);
 /* safe to call twice, and on one that was never opened */
 extern void kafka_client_close(KafkaClient *client);
 
+/* the same for one with a consumer group, whose coordinator is not waited for */
+extern void kafka_client_abandon(KafkaClient *client);
+
 #endif							/* CLICKSTREAM_KAFKA_CLIENT_H */

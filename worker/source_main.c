@@ -45,7 +45,7 @@ note_commit(SourceWorker *worker)
 	SpinLockRelease(&slot->mutex);
 	if (worker->waiting)
 	{
-		worker_set_state(slot, WORKER_RUNNING, NULL);
+		consumer_tell_state(worker->consumer);
 		ereport(LOG,
 				(errmsg("source \"%s\" goes on", worker->source->name)));
 	}
@@ -153,8 +153,6 @@ look_around(SourceWorker *worker)
 		List	   *offsets;
 
 		source_begin(worker);
-		if (source_options_changed(worker))
-			source_leave();
 		offsets = catalog_offsets(worker->source->name);
 		if (!consumer_agrees(worker->consumer, offsets))
 			consumer_rewind(worker->consumer, offsets);

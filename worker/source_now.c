@@ -13,6 +13,7 @@
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "connection.h"
 #include "launcher.h"
@@ -21,6 +22,8 @@
 
 /* how long a worker stays that may not write */
 #define READ_ONLY_MS 2000
+
+#define OPTIONS_EVERY_MS 500
 
 static bool
 same_text(const char *a, const char *b)
@@ -53,6 +56,14 @@ same_topics(List *a, List *b)
 	return true;
 }
 
+static bool
+same_group(const Source *a, const Source *b)
+{
+	if (a->consumer_group == NULL || b->consumer_group == NULL)
+		return a->consumer_group == b->consumer_group;
+	return same_text(a->consumer_group, b->consumer_group);
+}
+
 /* whether this worker, as it was started, can go on with the source as it is now */
 static bool
 can_go_on(const SourceWorker *worker, const Source *now)
@@ -64,7 +75,7 @@ can_go_on(const SourceWorker *worker, const Source *now)
 		catalog_is_here(now->system_identifier, now->database) &&
 		(before == NULL ||
 		 (same_text(before->server, now->server) && same_topics(before->topics, now->topics) &&
-		  same_text(before->name, now->name) && same_partitions(before, now)));
+		  same_text(before->name, now->name) && same_partitions(before, now) && same_group(before, now)));
 }
 
 void
@@ -119,10 +130,17 @@ source_options(SourceWorker *worker)
 	return connection_options(worker->source->server, CONNECTION_KAFKA, worker->slot->owner);
 }
 
-bool
-source_options_changed(SourceWorker *worker)
+/* a connection that was altered is noticed also while records flow */
+static void
+leave_if_options_changed(SourceWorker *worker)
 {
-	return !same_options(worker->options, source_options(worker));
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (worker->consumer == NULL || now < worker->next_options)
+		return;
+	worker->next_options = now + OPTIONS_EVERY_MS * 1000;
+	if (!same_options(worker->options, source_options(worker)))
+		source_leave();
 }
 
 /*
@@ -151,4 +169,5 @@ source_begin(SourceWorker *worker)
 	catalog_lock(CATALOG_SOURCE, worker->slot->object_id, alone ? ExclusiveLock : ShareLock);
 	keep_source(worker);
 	pause_while_read_only(worker);
+	leave_if_options_changed(worker);
 }

@@ -28,6 +28,7 @@ typedef struct SourceWorker
 	MemoryContext round_memory; /* with one round of the loop */
 	Source	   *source;
 	List	   *options;		/* of its connection */
+	TimestampTz next_options;	/* when they are looked at again */
 	Consumer   *consumer;
 	DecodePlan *plan;
 	RollupSet  *rollups;
@@ -60,9 +61,8 @@ extern void source_begin(SourceWorker *worker);
 /* in a transaction: ends the process, for the launcher to start what is wanted now */
 extern void source_leave(void);
 
-/* in a transaction: the options of the connection as they are now, and whether the consumer has others */
+/* in a transaction: the options of the connection as they are now */
 extern List *source_options(SourceWorker *worker);
-extern bool source_options_changed(SourceWorker *worker);
 
 /* source_batch.c: the records that were fetched become the batch, unless they are it already */
 extern void source_batch_take(SourceWorker *worker, rd_kafka_message_t **messages, const int32 *slots, int n);

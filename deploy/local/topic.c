@@ -21,7 +21,8 @@ static const char usage[] =
 	"  grow NAME PARTITIONS               more partitions\n"
 	"  delete NAME ...\n"
 	"  list\n"
-	"  offsets NAME                       a line for each partition: partition, first offset, next offset\n"
+	"  offsets NAME                       a line for each partition: partition, first offset, next offset, with what\n"
+	"                                     open transactions wrote\n"
 	"  truncate NAME PARTITION OFFSET     forget what is before the offset, as retention does\n"
 	"  committed GROUP NAME               a line for each partition: partition, offset that the group has committed\n"
 	"  allow USER topic | group NAME      let a user read it, where the broker asks who may\n"
@@ -66,11 +67,12 @@ connect_with(rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *broker)
 }
 
 static rd_kafka_t *
-connect_consumer(const char *broker, const char *group)
+connect_consumer(const char *broker, const char *group, const char *isolation)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
 	set(conf, "group.id", group);
+	set(conf, "isolation.level", isolation);
 	set(conf, "enable.auto.commit", "false");
 	set(conf, "enable.partition.eof", "true");
 	return connect_with(RD_KAFKA_CONSUMER, conf, broker);
@@ -674,8 +676,12 @@ main(int argc, char **argv)
 		produce(&o.produce);
 	}
 	else if (strcmp(o.argv[0], "consume") == 0 && o.argc == 2)
-		consume(connect_consumer(o.broker, "topic"), o.argv[1], o.produce.partition, o.from);
+		consume(connect_consumer(o.broker, "topic", "read_committed"), o.argv[1], o.produce.partition, o.from);
 	else
-		run_admin(&o, connect_consumer(o.broker, strcmp(o.argv[0], "committed") == 0 && o.argc > 1 ? o.argv[1] : "topic"));
+	{
+		const char *group = strcmp(o.argv[0], "committed") == 0 && o.argc > 1 ? o.argv[1] : "topic";
+
+		run_admin(&o, connect_consumer(o.broker, group, "read_uncommitted"));
+	}
 	return fflush(stdout) == 0 ? 0 : 1;
 }

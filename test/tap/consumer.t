@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use ClickstreamTest;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $node = new_node('main', 'clickstream.max_workers' => 30, max_worker_processes => 60);
 $node->safe_psql('postgres', connect_sql() . 'CREATE TABLE events (n int, p int, o bigint)');
@@ -212,9 +213,23 @@ for my $case ([ 'fewer', 3 ], [ 'equal', 10 ], [ 'more', 20 ])
 
 # --- a broker that goes and comes back, and one that is not there at first ---
 {
-    my $address = server('kafka', 'start', 'own');
+    my $address = server('kafka', 'start', 'own', '--set', 'log.cleaner.backoff.ms=100');
     local $ENV{KAFKA} = $address;
     sql(qq{CREATE SERVER own FOREIGN DATA WRAPPER clickstream_kafka OPTIONS ("bootstrap.servers" '$address')});
+
+    # compacted: most offsets are gone, which is no gap
+    my $compacted = new_topic('compacted', 1, qw(cleanup.policy=compact min.cleanable.dirty.ratio=0.01 segment.ms=100 min.compaction.lag.ms=0 max.compaction.lag.ms=1));
+    produce([ '--keys' ], $compacted, map { "key\t{\"n\": $_}" } 1 .. 50);
+    sleep 0.2;
+    produce([ '--keys' ], $compacted, "key\t{\"n\": 51}");
+    wait_until(sub { (() = ClickstreamTest::run_topic('', 'consume', $compacted) =~ /\n/g) < 51 }, 'Kafka has compacted a topic');
+    sql("CREATE TABLE compacted (n int); SELECT clickstream.create_source('compacted', server => 'own', topic => '$compacted', target => 'compacted')");
+    caught_up('compacted');
+    is(sql('SELECT max(n), count(*) < 51 FROM compacted'), '51|t', 'what is left is read');
+    is(sql("SELECT (SELECT next_offset FROM clickstream.offsets WHERE source = 'compacted'), (SELECT count(*) FROM clickstream.offset_gaps WHERE source = 'compacted')"), '51|0',
+        'to its end, without a gap');
+    adds_up('compacted');
+
     my $topic = new_topic('outage', 2);
     produce($topic, numbers(1, 5));
     sql("CREATE TABLE outage (n int); SELECT clickstream.create_source('outage', server => 'own', topic => '$topic', target => 'outage')");

@@ -162,6 +162,14 @@ for my $name (qw(plain plain_tls))
     state_is($name, 'running', '', "$name: running again");
 }
 
+# --- nobody let them write to a consumer group: a line in the log, and no more ---
+
+wait_until(sub { PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /source "certificate" cannot tell consumer group "clickstream.postgres.certificate".*[Aa]uthorization/ },
+    'a group that may not be written is told of');
+is(scalar(() = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /source "certificate" cannot tell consumer group/g), 1, 'once');
+state_is('certificate', 'running', '', 'and the source runs');
+is(sql("SELECT coalesce(last_error, '') FROM clickstream.stat_sources WHERE source = 'certificate'"), '', 'without an error');
+
 # --- and no secret is anywhere to be read ---
 
 my $views = join ' UNION ALL ', map { "SELECT v::text FROM clickstream.$_ v" } qw(sources stat_sources offsets dead_letters);
