@@ -378,8 +378,8 @@ note_recomputed(Oid target)
 /* ---------------------------------------------------------------- applying rows */
 
 /* Says which rollup it was, and throws again; in the memory context of the caller. */
-static void
-throw_naming(const char *rollup, MemoryContext context)
+void
+rollup_throw_naming(const char *rollup, MemoryContext context)
 {
 	ErrorData  *error;
 
@@ -525,7 +525,7 @@ apply(RollupSet *set, RollupPlan *plan, const Change *change,
 	PG_CATCH();
 	{
 		set->in_use--;
-		throw_naming(plan->name, context);
+		rollup_throw_naming(plan->name, context);
 	}
 	PG_END_TRY();
 	set->in_use--;
@@ -601,6 +601,39 @@ plan_of(RollupSet *set, Oid rollup)
 			return lfirst(cell);
 	}
 	elog(ERROR, "relation %u is not a rollup of relation %u", rollup, set->target);
+}
+
+/* ---------------------------------------------------------------- one of the rollups */
+
+int
+rollup_set_count(const RollupSet *set)
+{
+	return list_length(set->plans);
+}
+
+void
+rollup_set_show(const RollupSet *set, int n, const Rollup **rollup, const RollupQuery **query,
+				const char **name)
+{
+	const RollupPlan *plan = list_nth(set->plans, n);
+
+	*rollup = plan->rollup;
+	*query = plan->query;
+	*name = plan->name;
+}
+
+static void
+compute_states(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	tuplestore_end(states_of_rows(set, plan, change->fresh, change->desc));
+}
+
+void
+rollup_set_compute(RollupSet *set, int n, Tuplestorestate *rows, TupleDesc desc)
+{
+	Change		change = {.fresh = rows, .desc = desc};
+
+	apply(set, list_nth(set->plans, n), &change, compute_states);
 }
 
 int64

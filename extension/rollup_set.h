@@ -45,6 +45,17 @@ extern void rollup_set_truncate(RollupSet *set);
  */
 extern int64 rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *range);
 
+/* The rollups of a set, by number; what is shown lives until the set is made anew. */
+extern int	rollup_set_count(const RollupSet *set);
+extern void rollup_set_show(const RollupSet *set, int n, const Rollup **rollup,
+							const RollupQuery **query, const char **name);
+
+/* Computes the states of some rows, and does nothing with them: throws if a rollup cannot. */
+extern void rollup_set_compute(RollupSet *set, int n, Tuplestorestate *rows, TupleDesc desc);
+
+/* In a PG_CATCH: says which rollup it was, and throws again. */
+extern void rollup_throw_naming(const char *rollup, MemoryContext context);
+
 /* The row of a rollup without GROUP BY is there from the start. */
 extern void rollup_set_fill_with_nothing(RollupSet *set, Oid rollup);
 

@@ -389,6 +389,8 @@ writer_learn(WriterCare *care, int sqlstate)
 		care->sieve = true;
 	if (sqlstate == ERRCODE_UNIQUE_VIOLATION || sqlstate == ERRCODE_EXCLUSION_VIOLATION)
 		care->look_first = true;
+	if (sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		care->measure_keys = true;
 }
 
 /* what no batch has needed for a while is given up */

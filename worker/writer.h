@@ -34,6 +34,7 @@ typedef struct WriterCare
 {
 	bool		savepoints;		/* some record may make the database raise an error */
 	bool		look_first;		/* unique keys may be taken: look before rows are written */
+	bool		measure_keys;	/* they may be too wide for an index: measure before rows are written */
 	bool		sieve;			/* rollups may refuse rows: try their expressions before rows are written */
 
 	bool		in_rollups;		/* set when an error was raised while the rollups took the rows */

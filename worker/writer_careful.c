@@ -57,7 +57,8 @@ make_ready(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
 	}
 	else if (leaf->row_by_row)
 		add_ready(writer, record, leaf, slot);
-	else if ((row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault)) != NULL)
+	else if ((row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault)) != NULL &&
+			 (!writer->care->measure_keys || keys_fit(writer, leaf, row, batch->memory, &fault)))
 		add_ready(writer, record, leaf, row);
 	else
 		batch_add_fault(batch, record, &fault);
@@ -311,6 +312,8 @@ write_range(Writer *writer, Batch *batch, int from, int to)
 	{
 		at = decode_chunk(writer, batch, at, Min(at + CHUNK_RECORDS, to));
 		make_chunk_ready(writer, batch);
+		if (writer->care->sieve && writer->n_missing == 0)
+			sieve_chunk(writer, batch);
 		if (writer->n_missing == 0)
 			write_chunk(writer, batch);
 		forget_rows(writer);

@@ -31,6 +31,8 @@
 /* rows that replace others, in writer_upsert.c */
 typedef struct Upsert Upsert;
 
+struct RollupSieve;
+
 /* a row that only has to be written; lives until the chunk's end */
 typedef struct ReadyRow
 {
@@ -48,6 +50,7 @@ struct Writer
 	WriterRules rules;
 	WriterCare *care;
 	RollupSet  *rollups;
+	struct RollupSieve *sieve;	/* NULL as long as it is not needed */
 	LeafSet    *leaves;
 	Upsert	   *upsert;			/* NULL: a row whose key is taken does not replace another */
 	Tuplestorestate *new_rows;	/* for the rollups; NULL when there are none */
@@ -115,6 +118,13 @@ extern void write_carefully(Writer *writer, Batch *batch);
 extern Oid	unique_key_taken(Writer *writer, Leaf *leaf, TupleTableSlot *row, MemoryContext faults,
 							 DecodeFault *fault);
 extern void forget_seen_keys(Writer *writer);
+
+/* writer_wide.c: or the fault that says which key does not */
+extern bool keys_fit(Writer *writer, Leaf *leaf, TupleTableSlot *row, MemoryContext faults,
+					 DecodeFault *fault);
+
+/* writer_sieve.c: takes those out of the ready rows that a rollup would refuse */
+extern void sieve_chunk(Writer *writer, Batch *batch);
 
 /* writer_upsert.c */
 extern Upsert *upsert_open(Relation target);

@@ -30,8 +30,8 @@ sql($node, 'postgres', connect_sql() . q{
     CREATE DOMAIN percent AS int CHECK (VALUE BETWEEN 0 AND 100);
     CREATE TABLE other (id int PRIMARY KEY);
     INSERT INTO other VALUES (1);
-    CREATE FUNCTION wide(fine boolean, id int) RETURNS text IMMUTABLE LANGUAGE sql AS
-        $$ SELECT CASE WHEN fine THEN id::text ELSE (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200) i) END $$;
+    DO $do$ BEGIN EXECUTE format('CREATE FUNCTION wide(fine boolean, id int) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT CASE WHEN fine THEN id::text ELSE %L END $$',
+        (SELECT string_agg(chr(33 + (random() * 9000)::int), '') FROM generate_series(1, 2500))); END $do$;
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF NOT new.fine THEN RAISE EXCEPTION 'not this one'; END IF; RETURN new; END $$;
 });
