@@ -62,6 +62,9 @@ typedef struct SourceOffset
 	bool		changed;		/* set by whoever changes it; cleared by the save */
 } SourceOffset;
 
+/* how many dead letters are read or dropped at once */
+#define CATALOG_LETTERS_AT_ONCE 1000
+
 /* a row of clickstream.dead_letters, before it has an id */
 typedef struct DeadLetter
 {
@@ -157,7 +160,11 @@ extern PGDLLEXPORT void catalog_gap_insert(const char *source, const char *topic
 extern PGDLLEXPORT void catalog_dead_letters_insert(const char *source, const DeadLetter *letters, int n);
 
 /* the next ones by id, locked, as many as go well into memory: of StoredLetter * */
-extern PGDLLEXPORT List *catalog_dead_letters_lock(const char *source, int64 after_id);
+extern PGDLLEXPORT List *catalog_dead_letters_lock(const char *source, int64 after_id, const int64 *only,
+												   int n_only);
+
+/* deletes some of those that arrived before, and counts them in offsets; returns how many */
+extern PGDLLEXPORT int64 catalog_dead_letters_expire(const char *source, TimestampTz before);
 extern PGDLLEXPORT void catalog_dead_letters_delete(const int64 *ids, int n);
 extern PGDLLEXPORT void catalog_dead_letter_fault(int64 id, int sqlstate, const char *error);
 

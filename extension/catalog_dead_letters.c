@@ -16,7 +16,6 @@
 #include "catalog_internal.h"
 
 /* dead letters go in by portions: so many, or so many bytes */
-#define LETTERS_AT_ONCE 1000
 #define LETTER_BYTES_AT_ONCE (8 * 1024 * 1024)
 
 /* the columns of a portion of dead letters, as arrays */
@@ -115,7 +114,7 @@ letters_at_once(const DeadLetter *letters, int n)
 	size_t		bytes = 0;
 	int			count;
 
-	for (count = 0; count < n && count < LETTERS_AT_ONCE; count++)
+	for (count = 0; count < n && count < CATALOG_LETTERS_AT_ONCE; count++)
 	{
 		bytes += letters[count].key_length + letters[count].value_length;
 		if (count > 0 && bytes > LETTER_BYTES_AT_ONCE)
@@ -163,6 +162,16 @@ next_bytes(Reader *reader, size_t *length)
 	return VARDATA_ANY(bytes);
 }
 
+static void
+put_ids(Arguments *arguments, const int64 *ids, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	put_array(arguments, INT8OID, INT8ARRAYOID, elements, NULL, n);
+}
+
 static void *
 read_letter(Reader *reader)
 {
@@ -180,23 +189,54 @@ read_letter(Reader *reader)
 	return stored;
 }
 
+/* in order; of `only`, which is in order, those at its beginning */
 List *
-catalog_dead_letters_lock(const char *source, int64 after_id)
+catalog_dead_letters_lock(const char *source, int64 after_id, const int64 *only, int n_only)
 {
 	static Statement statement = {
 		"SELECT d.id, d.topic, d.partition, d.\"offset\", d.\"timestamp\", d.key, d.value, d.headers "
 		"FROM clickstream.dead_letters d JOIN ("
 		"SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before FROM ("
 		"SELECT id, coalesce(octet_length(value), 0) AS bytes FROM clickstream.dead_letters "
-		"WHERE source = $1 AND id > $2 ORDER BY id LIMIT $3) portion) p USING (id) "
+		"WHERE source = $1 AND id > $2 AND ($5 OR id = ANY ($6)) ORDER BY id LIMIT $3) portion) p USING (id) "
 		"WHERE p.bytes_before < $4 ORDER BY d.id FOR UPDATE OF d"};
 	Arguments	arguments = {0};
 
 	put_text(&arguments, source);
 	put_int8(&arguments, after_id);
-	put_int4(&arguments, LETTERS_AT_ONCE);
+	put_int4(&arguments, CATALOG_LETTERS_AT_ONCE);
 	put_int4(&arguments, LETTER_BYTES_AT_ONCE);
+	put_bool(&arguments, only == NULL);
+	put_ids(&arguments, only, Min(n_only, CATALOG_LETTERS_AT_ONCE));
 	return catalog_read_rows(&statement, &arguments, read_letter, catalog_execute);
+}
+
+static void *
+read_count(Reader *reader)
+{
+	int64	   *count = palloc(sizeof(int64));
+
+	*count = next_int8(reader);
+	return count;
+}
+
+int64
+catalog_dead_letters_expire(const char *source, TimestampTz before)
+{
+	static Statement statement = {
+		"WITH gone AS (DELETE FROM clickstream.dead_letters WHERE id IN ("
+		"SELECT id FROM clickstream.dead_letters WHERE source = $1 AND arrived_at < $2 "
+		"ORDER BY arrived_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING topic, partition), "
+		"counted AS (UPDATE clickstream.offsets o SET expired = o.expired + g.n "
+		"FROM (SELECT topic, partition, count(*) AS n FROM gone GROUP BY 1, 2) g "
+		"WHERE (o.source, o.topic, o.partition) = ($1, g.topic, g.partition)) "
+		"SELECT count(*) FROM gone"};
+	Arguments	arguments = {0};
+
+	put_text(&arguments, source);
+	put_value(&arguments, TIMESTAMPTZOID, TimestampTzGetDatum(before), false);
+	put_int4(&arguments, CATALOG_LETTERS_AT_ONCE);
+	return *(int64 *) linitial(catalog_read_rows(&statement, &arguments, read_count, catalog_execute));
 }
 
 void
@@ -204,11 +244,8 @@ catalog_dead_letters_delete(const int64 *ids, int n)
 {
 	static Statement statement = {"DELETE FROM clickstream.dead_letters WHERE id = ANY ($1)"};
 	Arguments	arguments = {0};
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
 
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(ids[i]);
-	put_array(&arguments, INT8OID, INT8ARRAYOID, elements, NULL, n);
+	put_ids(&arguments, ids, n);
 	(void) catalog_write_one(&statement, &arguments);
 }
 

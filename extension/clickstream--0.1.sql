@@ -101,6 +101,7 @@ CREATE TABLE offsets (
     rows           bigint NOT NULL DEFAULT 0,
     dead_letters   bigint NOT NULL DEFAULT 0,
     skipped        bigint NOT NULL DEFAULT 0,
+    expired        bigint NOT NULL DEFAULT 0,
     last_timestamp timestamptz,
     last_hash      bigint,
     updated_at     timestamptz NOT NULL DEFAULT now(),
@@ -112,6 +113,7 @@ COMMENT ON COLUMN offsets.next_offset IS 'the offset that is read next';
 COMMENT ON COLUMN offsets.messages IS 'records read: always rows + dead_letters + skipped';
 COMMENT ON COLUMN offsets.rows IS 'records that became rows';
 COMMENT ON COLUMN offsets.skipped IS 'records without a value';
+COMMENT ON COLUMN offsets.expired IS 'of the dead letters, those that are no longer kept: dead_letter_retention';
 COMMENT ON COLUMN offsets.last_timestamp IS 'Kafka''s time of the last record read';
 COMMENT ON COLUMN offsets.last_hash IS 'hash of the last record read, to tell a topic that was made anew';
 

@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
@@ -37,21 +38,77 @@ refuse_after_changes(const char *function)
 				 errhint("Commit first.")));
 }
 
-static Jsonb *
-request_for(const Source *source, int count)
-{
-	char	   *text = psprintf("{\"source\": %d, \"count\": %d}", source->id, count);
+/* ---------------------------------------------------------------- which dead letters */
 
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+static void
+refuse_condition(const char *condition)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("\"%s\" is not a condition", condition),
+			 errdetail("It is one expression over the columns of clickstream.dead_letters."),
+			 errhint("Write such as $$ sqlstate = '23503' AND arrived_at > now() - interval '1 day' $$.")));
 }
 
-/* the answer, or an error */
-static char *
-ask(const char *kind, const Source *source, int count, List *options, int timeout_ms)
+/* the parser takes an expression here, and what may follow it in a SELECT, which is refused */
+static void
+require_expression(const char *condition)
 {
+	List	   *parsed = raw_parser(condition, RAW_PARSE_PLPGSQL_EXPR);
+	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
+	ResTarget  *target;
+
+	if (!IsA(select, SelectStmt) || list_length(select->targetList) != 1)
+		refuse_condition(condition);
+	target = linitial_node(ResTarget, select->targetList);
+	if (target->name != NULL || select->fromClause != NIL || select->whereClause != NULL ||
+		select->distinctClause != NIL || select->groupClause != NIL || select->havingClause != NULL ||
+		select->windowClause != NIL || select->sortClause != NIL || select->limitCount != NULL ||
+		select->limitOffset != NULL || select->lockingClause != NIL || select->op != SETOP_NONE)
+		refuse_condition(condition);
+}
+
+/* their ids, in order, as a list of JSON; with the caller's rights and search_path */
+static char *
+letters_for(const Source *source, const char *condition)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(source->name)};
+	MemoryContext caller = CurrentMemoryContext;
+	StringInfoData ids;
+
+	require_expression(condition);
+	initStringInfo(&ids);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(psprintf("SELECT id FROM clickstream.dead_letters WHERE source "
+									   "OPERATOR(pg_catalog.=) $1 AND (%s\n) ORDER BY id", condition),
+							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for dead letters");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		is_null;
+		int64		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &is_null));
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		appendStringInfo(&ids, "%s" INT64_FORMAT, i > 0 ? ", " : "", id);
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return ids.data;
+}
+
+/* ---------------------------------------------------------------- asking */
+
+/* the answer, or an error; `more` is the rest of the request */
+static char *
+ask(const char *kind, const Source *source, const char *more, List *options, int timeout_ms)
+{
+	char	   *text = psprintf("{\"source\": %d%s}", source->id, more);
+	Jsonb	   *request = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 	char	   *answer;
 
-	if (inquiry_ask(kind, request_for(source, count), options, timeout_ms, &answer) != INQUIRY_ANSWERED)
+	if (inquiry_ask(kind, request, options, timeout_ms, &answer) != INQUIRY_ANSWERED)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("source \"%s\" could not be asked", source->name),
@@ -64,16 +121,16 @@ Datum
 clickstream_replay_dead_letters(PG_FUNCTION_ARGS)
 {
 	Source	   *source = source_of_caller(source_text_argument(fcinfo, 0, "the name of a source"));
+	const char *more = "";
 	char	   *answer;
 
 	PreventCommandIfReadOnly("replay_dead_letters");
-	if (!PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("replay_dead_letters replays all dead letters of a source"),
-				 errhint("Leave the condition out.")));
 	refuse_after_changes("replay_dead_letters");
-	answer = ask("replay", source, 0, NIL, -1);
+	if (!PG_ARGISNULL(1))
+		more = psprintf(", \"letters\": [%s]",
+						letters_for(source, text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	refuse_after_changes("replay_dead_letters");
+	answer = ask("replay", source, more, NIL, -1);
 	PG_RETURN_DATUM(DirectFunctionCall1(int8in, CStringGetDatum(answer)));
 }
 
@@ -90,7 +147,7 @@ clickstream_preview_source(PG_FUNCTION_ARGS)
 				 errhint("Give how many records to look at, such as 10.")));
 	PreventCommandDuringRecovery("preview_source");
 	refuse_after_changes("preview_source");
-	inquiry_return_rows(fcinfo, ask("preview", source, count,
+	inquiry_return_rows(fcinfo, ask("preview", source, psprintf(", \"count\": %d", count),
 									connection_options(source->server, CONNECTION_KAFKA, source->owner), PREVIEW_TIMEOUT_MS),
 						"SELECT topic, partition, \"offset\", outcome, \"row\", sqlstate, error, "
 						"pg_catalog.decode(value, 'hex') "

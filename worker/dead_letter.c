@@ -3,15 +3,27 @@
  *		Records that cannot become rows are kept, whole and with the reason.
  *
  * Owns the way from a batch's faults to rows of clickstream.dead_letters, in the order of the
- * records.  Called by source_main.c and by replay.
+ * records, and that those are dropped whose time is over.  Called by source_batch.c, source_main.c and by
+ * replay.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
 #include "catalog.h"
 #include "dead_letter.h"
+#include "duration.h"
+#include "worker.h"
 
 /* letters are made and saved by portions, for their headers take memory */
 #define PORTION 1000
+
+/* of old letters, so many are dropped before the worker looks after its batches again */
+#define MOST_EXPIRED 10000
 
 static int
 compare_faults(const void *a, const void *b)
@@ -55,4 +67,69 @@ dead_letters_save(const char *source, const Batch *batch)
 			fill_letter(&letters[i], batch, &batch->faults[from + i]);
 		catalog_dead_letters_insert(source, letters, n);
 	}
+}
+
+/* ---------------------------------------------------------------- retention */
+
+/* a portion in a transaction of its own; -1 when it failed, for a reason that the next time may not be there */
+static int64
+expire_portion(WorkerSlot *slot, const Source *source, TimestampTz before)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile int64 n = -1;
+
+	PG_TRY();
+	{
+		worker_begin(slot);
+		catalog_lock(CATALOG_SOURCE, source->id, ShareLock);
+		n = catalog_dead_letters_expire(source->name, before);
+		worker_commit();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		worker_rollback();
+		ereport(LOG,
+				(errmsg("source \"%s\" could not drop old dead letters: %s", source->name, error->message)));
+		n = -1;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return n;
+}
+
+/* a tenth of the retention, from a second to a minute */
+static int64
+time_between(const Source *source)
+{
+	return Min(Max(duration_us(source->dead_letter_retention) / 10, USECS_PER_SEC), USECS_PER_MINUTE);
+}
+
+void
+dead_letters_expire(WorkerSlot *slot, const Source *source)
+{
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp(),
+				before;
+	int64		n,
+				all = 0;
+
+	if (source->dead_letter_retention == NULL || now - last < time_between(source))
+		return;
+	last = now;
+	before = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(now),
+													 PointerGetDatum(source->dead_letter_retention)));
+	do
+	{
+		n = expire_portion(slot, source, before);
+		all += Max(n, 0);
+	} while (n > 0 && all < MOST_EXPIRED);
+	if (all > 0)
+		ereport(LOG,
+				(errmsg("source \"%s\" dropped " INT64_FORMAT " dead letters, older than its dead_letter_retention",
+						source->name, all)));
 }

@@ -36,6 +36,9 @@ extern InquiryResult inquiry_replay(const Inquiry *inquiry, StringInfo answer);
 /* a number of the request, 0 when there is none of that name */
 extern int64 inquiry_number(const Inquiry *inquiry, const char *name);
 
+/* a list of whole numbers; NULL when the request has none of that name */
+extern int64 *inquiry_numbers(const Inquiry *inquiry, const char *name, int *n);
+
 /* milliseconds left, at most `most`; 0 when the time is up or nobody waits any more */
 extern int	inquiry_time_left(const Inquiry *inquiry, int most);
 

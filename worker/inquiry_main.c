@@ -49,6 +49,21 @@ inquiry_number(const Inquiry *inquiry, const char *name)
 	return json_integer_value(json_object_get(inquiry->request, name));
 }
 
+int64 *
+inquiry_numbers(const Inquiry *inquiry, const char *name, int *n)
+{
+	json_t	   *list = json_object_get(inquiry->request, name);
+	int64	   *numbers;
+
+	*n = (int) json_array_size(list);
+	if (list == NULL)
+		return NULL;
+	numbers = palloc_extended(sizeof(int64) * Max(*n, 1), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < *n; i++)
+		numbers[i] = json_integer_value(json_array_get(list, i));
+	return numbers;
+}
+
 int
 inquiry_time_left(const Inquiry *inquiry, int most)
 {

@@ -2,7 +2,8 @@
  * inquiry_replay.c
  *		The inquiry "replay": the dead letters of a source once more, after their cause was mended.
  *
- * Request: {"source": 5}.  Answer: how many became rows.  All of it is one transaction, with
+ * Request: {"source": 5}, and {"letters": [1, 2]} when only these are meant, by their ids in order.  Answer:
+ * how many became rows.  All of it is one transaction, with
  * the source locked: letters that pass become rows and changes of rollups, are deleted, and move from
  * one counter to the other; those that fail again stay and say why.  Partitions that are missing are
  * made in transactions of their own, as the source's worker makes them, and the replay begins again.
@@ -32,6 +33,9 @@ typedef struct Replay
 	List	   *offsets;		/* of SourceOffset * */
 	Writer	   *writer;
 	MemoryContext portion;		/* letters that are in work */
+	int64	   *only;			/* ids in order; NULL: all of the source */
+	int			n_only;
+	int			at_only;		/* the first that was not looked at */
 	int64		last_id;
 	int64		rows;
 } Replay;
@@ -122,7 +126,28 @@ replay_portion(Replay *replay, List *letters)
 		return false;
 	settle_letters(replay, &batch, letters);
 	replay->last_id = ((StoredLetter *) llast(letters))->id;
+	while (replay->at_only < replay->n_only && replay->only[replay->at_only] <= replay->last_id)
+		replay->at_only++;
 	return true;
+}
+
+/* of the ids that are asked for some may be gone */
+static List *
+next_letters(Replay *replay)
+{
+	List	   *letters = NIL;
+
+	if (replay->only == NULL)
+		return catalog_dead_letters_lock(replay->source->name, replay->last_id, NULL, 0);
+	while (letters == NIL && replay->at_only < replay->n_only)
+	{
+		letters = catalog_dead_letters_lock(replay->source->name, replay->last_id,
+											replay->only + replay->at_only,
+											replay->n_only - replay->at_only);
+		if (letters == NIL)
+			replay->at_only += CATALOG_LETTERS_AT_ONCE;
+	}
+	return letters;
 }
 
 static bool
@@ -136,7 +161,7 @@ replay_all(Replay *replay)
 		List	   *letters;
 
 		MemoryContextReset(replay->portion);
-		letters = catalog_dead_letters_lock(replay->source->name, replay->last_id);
+		letters = next_letters(replay);
 		if (letters != NIL)
 			complete = replay_portion(replay, letters);
 		MemoryContextSwitchTo(outer);
@@ -183,6 +208,7 @@ replay_once(Replay *replay, bool first_try, MemoryContext memory, int *n_missing
 	}
 	replay->portion = AllocSetContextCreate(CurrentMemoryContext, "replay", ALLOCSET_DEFAULT_SIZES);
 	replay->last_id = 0;
+	replay->at_only = 0;
 	replay->rows = 0;
 	replay->offsets = catalog_offsets(source->name);
 	replay->writer = writer_open(target, plan, &rules, rollups);
@@ -217,6 +243,7 @@ inquiry_replay(const Inquiry *inquiry, StringInfo answer)
 	Replay		replay = {0};
 
 	inquiry_source_open(&replay.inquired, inquiry);
+	replay.only = inquiry_numbers(inquiry, "letters", &replay.n_only);
 	for (int try = 0; try < MOST_TRIES; try++)
 	{
 		TimestampTz *missing;

@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "dead_letter.h"
 #include "duration.h"
 #include "partition.h"
 #include "source_worker.h"
@@ -191,6 +192,7 @@ run_round(SourceWorker *worker)
 	{
 		partitions_ahead(worker->slot, worker->source);
 		partitions_retire(worker->slot, worker->source);
+		dead_letters_expire(worker->slot, worker->source);
 	}
 }
 

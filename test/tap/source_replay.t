@@ -91,5 +91,41 @@ is(counters(), '8|5|2|1|t', 'and counted after what the replay had changed');
 # --- from a transaction that changed something ---
 my ($status, $out, $error) = $node->psql('postgres', "BEGIN; CREATE TABLE something (a int); SELECT clickstream.replay_dead_letters('clicks'); COMMIT");
 like($error, qr/cannot follow changes in the same transaction/, 'a replay does not see what is not committed, and says so');
+
+# --- by a condition ---
+my $some = new_topic('some', 1);
+$node->safe_psql('postgres', qq{
+    CREATE TABLE few (id int, n int CONSTRAINT small CHECK (n < 10), m int NOT NULL);
+    SELECT clickstream.create_rollup('few_r', 'SELECT count(*) AS count, sum(n) AS n FROM few');
+    SELECT clickstream.create_source('few', 'kafka', '$some', 'few', dead_letter_retention => NULL);
+});
+produce($some, (map { qq({"id": $_, "n": @{[$_ + 9]}, "m": 1}) } 1 .. 2500), '{"id": 0, "n": 0}', '{"id": 0, "n": 0, "m": 1}');
+wait_for($node, "SELECT clickstream.wait_for_source('few')", 'they are in');
+$node->safe_psql('postgres', 'ALTER TABLE few DROP CONSTRAINT small; ALTER TABLE few ADD CONSTRAINT small CHECK (n < 2000)');
+sub replay { return $node->safe_psql('postgres', "SELECT clickstream.replay_dead_letters('few', \$\$$_[0]\$\$)") }
+is(replay(q{"offset" = 4}), '1', 'one dead letter');
+is(replay(q{"offset" = 4}), '0', 'which is gone then');
+is(replay(q{sqlstate = '23502' OR "offset" < 4 -- and no more}), '4', 'some; what is still wrong stays');
+is(replay('false'), '0', 'none');
+is(replay(q{error ~ 'small' AND convert_from(value, 'UTF8')::jsonb ->> 'm' = '1'}), '1985', 'more than are read at once; again the wrong ones stay');
+is($node->safe_psql('postgres', q{SELECT (SELECT (count(*), sum(n)) FROM few) = (SELECT (count, n) FROM few_r), (SELECT count(*) FROM few), (SELECT bool_and(adds_up) FROM clickstream.audit_source('few'))}),
+    't|1991|t', 'rows, rollup and counters agree');
+is($node->safe_psql('postgres', q{SELECT string_agg(sqlstate || ' ' || n, ', ' ORDER BY sqlstate) FROM (SELECT sqlstate, count(*) AS n FROM clickstream.dead_letters WHERE source = 'few' GROUP BY 1) s}), '23502 1, 23514 510', 'the others are kept');
+for my $wrong ('', '1', 'true; SELECT 1', 'true) OR (true', 'true ORDER BY 1', 'true FROM clickstream.sources', 'true, false', 'no_such_column', 'true /*')
+{
+    my ($status, $out, $error) = $node->psql('postgres', "SELECT clickstream.replay_dead_letters('few', \$\$$wrong\$\$)");
+    isnt($status, 0, "refused: $wrong");
+}
+is(replay('NULL'), '0', 'NULL is not true');
+$node->safe_psql('postgres', q{CREATE ROLE stranger; GRANT USAGE ON SCHEMA clickstream TO stranger});
+($status, $out, $error) = $node->psql('postgres', q{SET ROLE stranger; SELECT clickstream.replay_dead_letters('few', 'true')});
+isnt($status, 0, "only who may command the source replays its letters");
+
+# --- for how long they are kept ---
+$node->safe_psql('postgres', q{UPDATE clickstream.dead_letters SET arrived_at = arrived_at - interval '2 days' WHERE source = 'few' AND "offset" < 2200});
+$node->safe_psql('postgres', q{SELECT clickstream.alter_source('few', dead_letter_retention => '1 day')});
+wait_for($node, q{SELECT expired = 210 FROM clickstream.offsets WHERE source = 'few'}, 'what is older than the retention is dropped, and counted');
+is($node->safe_psql('postgres', q{SELECT o.dead_letters - o.expired = (SELECT count(*) FROM clickstream.dead_letters WHERE source = 'few'), (SELECT adds_up FROM clickstream.audit_source('few')) FROM clickstream.offsets o WHERE source = 'few'}),
+    't|t', 'the rest is there, and all still adds up');
 $node->stop;
 done_testing();
