@@ -63,6 +63,13 @@ extern bool consumer_agrees(Consumer *consumer, List *offsets);
 /* forgets the batch in hand and reads on from where the table says, checked to be the same topic still */
 extern void consumer_rewind(Consumer *consumer, List *offsets);
 
+/*
+ * Outside a transaction: these records of the batch, and those after them in their partitions, cannot
+ * go in yet.  Their partitions go back to the first of them, and are read again from there after a
+ * pause; the batch goes on without them, which the next consumer_fetch hands out.
+ */
+extern void consumer_give_back(Consumer *consumer, const int *records, int n, int pause_ms);
+
 /* in the transaction, after consumer_agrees: the row of offsets that counts the records of this slot */
 extern SourceOffset *consumer_offset(Consumer *consumer, int32 slot);
 

@@ -64,6 +64,7 @@ typedef struct ConsumerPartition
 	int64		gap_from,		/* to_offset 0: no gap */
 				gap_to;
 	SourceOffset *row;			/* of the transaction under way */
+	int64		given_back;		/* from this offset on; scratch of consumer_give_back */
 } ConsumerPartition;
 
 /* the consumer group that is told how far we are; answers is NULL when none is */

@@ -183,7 +183,8 @@ default_after_first_try(void *first_try, TimestampTz time)
 static TimestampTz *
 copy_missing(const Writer *writer, MemoryContext memory, int *n)
 {
-	const TimestampTz *times = writer_missing(writer, n);
+	const int  *records;
+	const TimestampTz *times = writer_missing(writer, &records, n);
 	TimestampTz *copy = MemoryContextAlloc(memory, sizeof(TimestampTz) * Max(*n, 1));
 
 	memcpy(copy, times, sizeof(TimestampTz) * *n);
@@ -226,13 +227,14 @@ replay_once(Replay *replay, bool first_try, MemoryContext memory, int *n_missing
 static void
 make_partitions(Replay *replay, const TimestampTz *times, int n)
 {
-	char	   *reason = "a lock on the table was not to be had";
+	PartitionsMade made;
 
-	if (!partitions_make(&replay->inquired.slot, replay->source, times, n, &reason))
+	partitions_make(&replay->inquired.slot, replay->source, times, n, &made);
+	if (made.reason != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("partitions that the dead letters need could not be made"),
-				 errdetail("%s.", reason),
+				 errdetail("%s.", made.reason),
 				 errhint("Mend that, and try again.")));
 }
 

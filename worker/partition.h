@@ -3,7 +3,8 @@
  *		Partitions of a source's target: made ahead and on demand, retired when their time is over.
  *
  * All of these run outside a transaction, and use short ones of their own, as the owner.  They do
- * nothing for a target that is not partitioned, or a source without partition_interval or retention.
+ * nothing for a target that is not partitioned, or a source without partition_interval or retention,
+ * nor once the source has been paused.
  */
 #ifndef CLICKSTREAM_PARTITION_H
 #define CLICKSTREAM_PARTITION_H
@@ -15,19 +16,33 @@
 #include "catalog.h"
 #include "worker_slot.h"
 
+typedef struct TimeRange
+{
+	TimestampTz from;
+	TimestampTz to;
+} TimeRange;
+
+/* what came of it; the lists are of TimeRange * */
+typedef struct PartitionsMade
+{
+	List	   *there;			/* have a leaf, made by us or by someone else meanwhile */
+	List	   *in_default;		/* the default partition holds rows of that range, so it has the others, too */
+	List	   *failed;			/* a lock was not to be had in a moment, or the table would not have it */
+	char	   *reason;			/* why; NULL when none failed */
+} PartitionsMade;
+
 /*
- * Sees to it that each of these times has a leaf to go to.  True when all have one now: made by us,
- * by someone else meanwhile, or the default partition because it holds rows of that range.  False
- * when a lock was not to be had in a moment or the table would not have it: *reason (in the current
- * memory context) says why, the caller goes on with other rows and tries again later.
+ * Sees to it that each of these times has a leaf to go to.  Where that fails the caller goes on with
+ * other rows and tries again later.  In the current memory context.
  */
-extern bool partitions_make(WorkerSlot *slot, const Source *source, const TimestampTz *times, int n,
-							char **reason);
+extern void partitions_make(WorkerSlot *slot, const Source *source, const TimestampTz *times, int n,
+							PartitionsMade *made);
+extern bool partition_time_is_in(List *ranges, TimestampTz time);
 
-/* the current interval and the next; call now and then, it looks at most every minute */
-extern void partitions_ahead(WorkerSlot *slot, const Source *source);
+/* the current interval and the next; looks at most every minute, counted from *last */
+extern void partitions_ahead(WorkerSlot *slot, const Source *source, TimestampTz *last);
 
-/* drops whole partitions whose upper bound is older than the retention; it looks at most every minute */
-extern void partitions_retire(WorkerSlot *slot, const Source *source);
+/* drops or detaches whole partitions whose upper bound is older than the retention; likewise */
+extern void partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last);
 
 #endif							/* CLICKSTREAM_PARTITION_H */

@@ -1,16 +1,17 @@
 /*
  * partition_retire.c
- *		Partitions whose time is over are dropped, whole.
+ *		Partitions whose time is over are dropped or detached, whole.
  *
  * Goes by a partition's upper bound alone: one that may still hold a fresh row, and the default
- * partition, stay.  Dropping needs locks that stop readers, so it is done only when they are free at
- * that moment, one partition a transaction; what is in use goes another time.  Called by
- * source_main.c, outside any transaction.
+ * partition, stay.  Both need locks that stop readers, so they are waited for a moment only, one
+ * partition a transaction; what is in use goes another time.  Called by source_main.c, outside any
+ * transaction.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "storage/lmgr.h"
@@ -22,6 +23,9 @@
 
 #include "partition_internal.h"
 #include "statement.h"
+
+/* how long readers may have to wait behind us, for each of the locks */
+#define LOCK_TIMEOUT "100ms"
 
 /* one round over the partitions of a target */
 typedef struct Retirement
@@ -52,27 +56,30 @@ find_old(Relation target, const Retirement *round)
 	return InvalidOid;
 }
 
-/* all that DROP TABLE takes, so that it cannot wait */
-static bool
-locks_are_free(Relation target, Oid partition)
+/*
+ * All that DROP and DETACH take, down from the table, as a reader does: where one of them reads for
+ * long, the others wait behind us for the lock_timeout at most.
+ */
+static void
+lock_all(Relation target, Oid partition)
 {
 	PartitionDesc parts = RelationGetPartitionDesc(target, true);
 
-	if (!ConditionalLockRelationOid(RelationGetRelid(target), AccessExclusiveLock) ||
-		!ConditionalLockRelationOid(partition, AccessExclusiveLock))
-		return false;
-	return !partition_bound_has_default(parts->boundinfo) ||
-		ConditionalLockRelationOid(parts->oids[parts->boundinfo->default_index], AccessExclusiveLock);
+	LockRelationOid(RelationGetRelid(target), AccessExclusiveLock);
+	if (partition_bound_has_default(parts->boundinfo))
+		LockRelationOid(parts->oids[parts->boundinfo->default_index], AccessExclusiveLock);
+	LockRelationOid(partition, AccessExclusiveLock);
+	(void) find_all_inheritors(partition, AccessExclusiveLock, NULL);
 }
 
 static void
-drop_one(const Source *source, void *argument)
+retire_one(const Source *source, void *argument)
 {
 	Retirement *round = argument;
 	Relation	target = table_open(source->target, AccessShareLock);
 	Oid			partition = find_old(target, round);
+	bool		detach = strcmp(source->retention_action, "detach") == 0;
 	MemoryContext outer;
-	bool		free = false;
 	char	   *name;
 
 	round->more = OidIsValid(partition);
@@ -81,24 +88,27 @@ drop_one(const Source *source, void *argument)
 		outer = MemoryContextSwitchTo(round->memory);
 		round->tried = lappend_oid(round->tried, partition);
 		MemoryContextSwitchTo(outer);
-		free = locks_are_free(target, partition);
+		lock_all(target, partition);
 	}
 	table_close(target, NoLock);
-	if (!free)
+	if (!round->more)
 		return;
 	name = qualified_name(partition);
-	run_statement(psprintf("DROP TABLE %s", name));
+	if (detach)
+		run_statement(psprintf("ALTER TABLE %s DETACH PARTITION %s", qualified_name(source->target), name));
+	else
+		run_statement(psprintf("DROP TABLE %s", name));
 	ereport(LOG,
-			(errmsg("dropped partition %s, older than the retention of source \"%s\"", name, source->name)));
+			(errmsg("%s partition %s, older than the retention of source \"%s\"", detach ? "detached" : "dropped",
+					name, source->name)));
 }
 
 void
-partitions_retire(WorkerSlot *slot, const Source *source)
+partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last)
 {
-	static TimestampTz last = 0;
 	Retirement	round = {.memory = CurrentMemoryContext, .more = true};
 
-	if (source->retention == NULL || !partition_is_due(&last))
+	if (source->retention == NULL || !partition_is_due(last))
 		return;
 	round.oldest = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 														   TimestampTzGetDatum(GetCurrentTimestamp()),
@@ -108,13 +118,9 @@ partitions_retire(WorkerSlot *slot, const Source *source)
 		char	   *reason;
 
 		round.more = false;
-		reason = partition_run(slot, source, drop_one, &round);
+		reason = partition_run(slot, source, LOCK_TIMEOUT, retire_one, &round);
 		if (reason != NULL)
-		{
-			worker_set_error(slot, psprintf("an old partition could not be dropped: %s", reason));
-			ereport(LOG,
-					(errmsg("source \"%s\" could not drop an old partition: %s", source->name, reason)));
-		}
+			worker_set_error(slot, psprintf("an old partition could not be retired, and is tried again in a minute: %s", reason));
 	}
 	list_free(round.tried);
 }

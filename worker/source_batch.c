@@ -33,12 +33,6 @@ now_and(const Interval *interval, bool ahead, TimestampTz otherwise)
 												   PointerGetDatum(interval)));
 }
 
-static bool
-default_is_fine(void *argument, TimestampTz time)
-{
-	return ((SourceWorker *) argument)->default_is_fine;
-}
-
 static WriterRules
 rules_of(SourceWorker *worker)
 {
@@ -47,7 +41,7 @@ rules_of(SourceWorker *worker)
 		.oldest = now_and(worker->source->retention, false, DT_NOBEGIN),
 		.newest = now_and(worker->source->max_future, true, DT_NOEND),
 		.on_conflict = writer_conflict_of(worker->source->on_conflict),
-		.may_use_default = worker->source->partition_interval != NULL ? default_is_fine : NULL,
+		.may_use_default = worker->source->partition_interval != NULL ? source_default_takes : NULL,
 		.argument = worker,
 	};
 
@@ -115,7 +109,7 @@ source_batch_take(SourceWorker *worker, rd_kafka_message_t **messages, const int
 	worker->batch.memory = worker->batch_memory;
 	worker->batch.outcome = MemoryContextAllocZero(worker->batch_memory, Max(n, 1));
 	worker->batch.slots = slots;
-	worker->default_is_fine = false;
+	source_forget_default(worker);
 	worker->partition_tries = 0;
 }
 
@@ -169,11 +163,14 @@ write_batch(SourceWorker *worker)
 	writer = writer_open(target, worker->plan, &rules, worker->rollups);
 	if (!writer_write(writer, &worker->batch, &worker->care))
 	{
-		const TimestampTz *times = writer_missing(writer, &worker->n_missing);
+		const int  *records;
+		const TimestampTz *times = writer_missing(writer, &records, &worker->n_missing);
 
 		worker->missing = MemoryContextAllocHuge(worker->batch_memory,
 												 sizeof(TimestampTz) * worker->n_missing);
 		memcpy(worker->missing, times, sizeof(TimestampTz) * worker->n_missing);
+		worker->missing_records = MemoryContextAllocHuge(worker->batch_memory, sizeof(int) * worker->n_missing);
+		memcpy(worker->missing_records, records, sizeof(int) * worker->n_missing);
 		return false;
 	}
 	writer_close(writer);

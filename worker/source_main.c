@@ -34,6 +34,18 @@ extern PGDLLEXPORT void clickstream_source_main(Datum main_arg);
 
 /* ---------------------------------------------------------------- a batch */
 
+/* unless some rows still wait for a partition, while others went on */
+static void
+note_going_on(SourceWorker *worker)
+{
+	if (!worker->waiting || worker->held_until > GetCurrentTimestamp())
+		return;
+	consumer_tell_state(worker->consumer);
+	ereport(LOG,
+			(errmsg("source \"%s\" goes on", worker->source->name)));
+	worker->waiting = false;
+}
+
 static void
 note_commit(SourceWorker *worker)
 {
@@ -44,16 +56,10 @@ note_commit(SourceWorker *worker)
 	slot->last_commit_at = now;
 	slot->batches += worker->batch.n > 0 ? 1 : 0;
 	SpinLockRelease(&slot->mutex);
-	if (worker->waiting)
-	{
-		consumer_tell_state(worker->consumer);
-		ereport(LOG,
-				(errmsg("source \"%s\" goes on", worker->source->name)));
-	}
-	worker->waiting = false;
 	worker->failures = 0;
 	source_batch_forget(worker);
 	consumer_committed(worker->consumer);
+	note_going_on(worker);
 }
 
 /* ---------------------------------------------------------------- when it fails */
@@ -102,16 +108,11 @@ take_failure(SourceWorker *worker, ErrorData *error)
 static void
 make_partitions(SourceWorker *worker)
 {
-	char	   *reason;
-
 	if (worker->partition_tries++ >= MOST_PARTITION_TRIES)
 		wait_for_surroundings(worker,
 							  "partitions that were made are gone again before rows came in");
-	else if (partitions_make(worker->slot, worker->source, worker->missing, worker->n_missing,
-							 &reason))
-		worker->default_is_fine = true;
 	else
-		wait_for_surroundings(worker, reason);
+		source_make_partitions(worker);
 }
 
 static void
@@ -167,6 +168,8 @@ look_around(SourceWorker *worker)
 	MemoryContextSwitchTo(worker->round_memory);
 	if (error != NULL)
 		wait_for_surroundings(worker, error->message);
+	else
+		note_going_on(worker);
 }
 
 /* ---------------------------------------------------------------- the worker */
@@ -190,8 +193,8 @@ run_round(SourceWorker *worker)
 	MemoryContextSwitchTo(worker->round_memory);
 	if (worker->slot->worker_no == 0)
 	{
-		partitions_ahead(worker->slot, worker->source);
-		partitions_retire(worker->slot, worker->source);
+		partitions_ahead(worker->slot, worker->source, &worker->ahead_at);
+		partitions_retire(worker->slot, worker->source, &worker->retired_at);
 		dead_letters_expire(worker->slot, worker->source);
 	}
 }
@@ -255,6 +258,8 @@ clickstream_source_main(Datum main_arg)
 												ALLOCSET_DEFAULT_SIZES);
 	worker.round_memory = AllocSetContextCreate(worker.memory, "clickstream round",
 												ALLOCSET_DEFAULT_SIZES);
+	worker.default_memory = AllocSetContextCreate(worker.memory, "clickstream default partition",
+												  ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(worker.round_memory);
 
 	/* offsets are lost with the rows they count: no commit has to wait for the disk */

@@ -86,6 +86,25 @@ source_leave(void)
 	proc_exit(0);
 }
 
+static bool
+same_interval(const Interval *a, const Interval *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return a->month == b->month && a->day == b->day && a->time == b->time;
+}
+
+/* what is done about partitions now and then is done at once when it was altered */
+static void
+note_changes(SourceWorker *worker, const Source *before, const Source *now)
+{
+	if (!same_interval(before->partition_interval, now->partition_interval))
+		worker->ahead_at = 0;
+	if (!same_interval(before->retention, now->retention) ||
+		!same_text(before->retention_action, now->retention_action))
+		worker->retired_at = 0;
+}
+
 static void
 keep_source(SourceWorker *worker)
 {
@@ -97,6 +116,8 @@ keep_source(SourceWorker *worker)
 	MemoryContextSwitchTo(outer);
 	if (!can_go_on(worker, source))
 		source_leave();
+	if (worker->source != NULL)
+		note_changes(worker, worker->source, source);
 	if (worker->source_memory != NULL)
 		MemoryContextDelete(worker->source_memory);
 	MemoryContextSetParent(context, worker->memory);

@@ -37,8 +37,15 @@ typedef struct SourceWorker
 	Batch		batch;
 	WriterCare	care;			/* that the last batches have needed */
 	TimestampTz *missing;		/* times whose partitions the batch waits for */
+	int		   *missing_records;	/* the records that have them */
 	int			n_missing;
-	bool		default_is_fine;	/* they are as good as made */
+	MemoryContext default_memory;
+	List	   *in_default;		/* of TimeRange *: the default partition holds rows of these, so it has them */
+	TimestampTz default_until;	/* as of a while ago: asked again after this */
+	TimestampTz held_until;		/* some partitions of the topic wait for one of the table */
+	int			holds;			/* in a row */
+	TimestampTz ahead_at,		/* when partitions were last made ahead */
+				retired_at;		/* and old ones retired */
 	int			partition_tries;	/* how often the batch came back for partitions */
 	int			failures;		/* in a row, of the surroundings */
 	bool		waiting;		/* said so in state and log */
@@ -70,5 +77,13 @@ extern void source_batch_forget(SourceWorker *worker);
 
 /* rows, dead letters, rollups and offsets of the batch in one transaction; throws with nothing moved */
 extern RoundResult source_batch_run(SourceWorker *worker);
+
+/*
+ * source_partitions.c: makes the partitions that the batch misses.  Where one is not to be had in a
+ * moment, its records are given back to the consumer for a while, and the batch goes on without them.
+ */
+extern void source_make_partitions(SourceWorker *worker);
+extern bool source_default_takes(void *worker, TimestampTz time);
+extern void source_forget_default(SourceWorker *worker);	/* if that was found out too long ago */
 
 #endif							/* CLICKSTREAM_SOURCE_WORKER_H */

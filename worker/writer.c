@@ -61,9 +61,10 @@ writer_close(Writer *writer)
 }
 
 const TimestampTz *
-writer_missing(const Writer *writer, int *n)
+writer_missing(const Writer *writer, const int **records, int *n)
 {
 	*n = writer->n_missing;
+	*records = writer->missing_records;
 	return writer->missing;
 }
 
@@ -123,7 +124,7 @@ time_of_row(const Writer *writer, const TupleTableSlot *row)
 }
 
 static void
-add_missing(Writer *writer, TimestampTz time)
+add_missing(Writer *writer, int record, TimestampTz time)
 {
 	MemoryContext outer = MemoryContextSwitchTo(writer->leaves->estate->es_query_cxt);
 
@@ -132,8 +133,12 @@ add_missing(Writer *writer, TimestampTz time)
 		writer->room_for_missing = Max(writer->room_for_missing * 2, 64);
 		writer->missing = writer->missing == NULL ?
 			palloc(sizeof(TimestampTz) * writer->room_for_missing) :
-			repalloc(writer->missing, sizeof(TimestampTz) * writer->room_for_missing);
+			repalloc_huge(writer->missing, sizeof(TimestampTz) * writer->room_for_missing);
+		writer->missing_records = writer->missing_records == NULL ?
+			palloc(sizeof(int) * writer->room_for_missing) :
+			repalloc_huge(writer->missing_records, sizeof(int) * writer->room_for_missing);
 	}
+	writer->missing_records[writer->n_missing] = record;
 	writer->missing[writer->n_missing++] = time;
 	MemoryContextSwitchTo(outer);
 }
@@ -165,7 +170,7 @@ time_is_good(Writer *writer, Batch *batch, int record, const TupleTableSlot *row
 		TIMESTAMP_NOT_FINITE(time) ||
 		(has_default && writer->rules.may_use_default(writer->rules.argument, time)))
 		return true;
-	add_missing(writer, time);
+	add_missing(writer, record, time);
 	return false;
 }
 

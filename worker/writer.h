@@ -69,8 +69,8 @@ extern Writer *writer_open(Relation target, DecodePlan *plan, const WriterRules 
  * of a record is thrown: abort, tell writer_learn, and come back.  With them it makes a dead letter of just
  * that record; errors of the surroundings are thrown in any case.
  *
- * False when rows need partitions that are not there: their times are in writer_missing, abort and
- * make them.
+ * False when rows need partitions that are not there: their times, and the records that have them, are in
+ * writer_missing; abort and make them.
  */
 extern bool writer_write(Writer *writer, Batch *batch, WriterCare *care);
 
@@ -78,7 +78,7 @@ extern bool writer_write(Writer *writer, Batch *batch, WriterCare *care);
 extern void writer_learn(WriterCare *care, int sqlstate);
 
 /* times of which each needs a partition of its own */
-extern const TimestampTz *writer_missing(const Writer *writer, int *n);
+extern const TimestampTz *writer_missing(const Writer *writer, const int **records, int *n);
 
 extern void writer_close(Writer *writer);
 

@@ -78,6 +78,7 @@ struct Writer
 	int			n_missing;
 	int			room_for_missing;
 	TimestampTz *missing;
+	int		   *missing_records;
 };
 
 /* writer.c */

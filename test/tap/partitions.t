@@ -1,13 +1,13 @@
 # The partitions of a source's target: made by interval where nothing else has the range, with the names, indexes,
-# owner and replica identity that they should have, and dropped whole when they are older than the retention.
-# Tests worker/partition.c and partition_retire.c.
+# owner, settings and replica identity that they should have, and dropped or detached whole when they are older than the
+# retention. Tests worker/partition*.c, source_partitions.c and consumer_hold.c.
 use strict;
 use warnings;
 use ClickstreamTest;
 use Test::More;
 
 
-my $node = new_node('main');
+my $node = new_node('main', 'clickstream.max_workers' => 40, max_worker_processes => 64);
 $node->safe_psql('postgres', connect_sql());
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -125,18 +125,90 @@ is(sql(q{SELECT clickstream.wait_for_source('owned', '30 s')}), 't', 'owned: cau
 is(sql(q{SELECT relowner::regrole, (SELECT count(*) FROM pg_constraint WHERE conrelid = c.oid AND contype = 'c'), (SELECT twice FROM owned)
     FROM pg_class c WHERE relname = 'owned_p20250604'}), 'keeper|1|4', 'owner, checks and generated columns are the table\'s');
 
-# --- a lock that others hold: the rest goes on, and it is made when the lock is free ---
+# --- a new partition is like its table and like the one before it ---
+plain_table('model', 'timestamptz', q{
+    CREATE ROLE model_reader; GRANT SELECT ON model TO model_reader; GRANT UPDATE (n) ON model TO PUBLIC;
+    ALTER TABLE model ALTER COLUMN n SET STATISTICS 321;
+    CREATE TABLE model_first PARTITION OF model FOR VALUES FROM ('2025-06-01') TO ('2025-06-02')
+        WITH (fillfactor = 71, autovacuum_vacuum_scale_factor = 0.25);
+    CREATE TABLE model_later PARTITION OF model FOR VALUES FROM ('2025-07-01') TO ('2025-07-02') WITH (fillfactor = 72)});
+read_into('model', q{partition_interval => '1 day'}, '2025-06-04T12:00:00Z');
+is(sql(q{SELECT reloptions, has_table_privilege('model_reader', oid, 'SELECT'), has_column_privilege('model_reader', oid, 'n', 'UPDATE'),
+    has_column_privilege('model_reader', oid, 'at', 'UPDATE'), (SELECT attstattarget FROM pg_attribute WHERE attrelid = c.oid AND attname = 'n')
+    FROM pg_class c WHERE relname = 'model_p20250604'}), '{fillfactor=71,autovacuum_vacuum_scale_factor=0.25}|t|t|f|321',
+    'storage parameters are those of the partition before it, privileges and statistics targets those of the table');
+sql(q{ALTER TABLE model ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON model USING (n > 1)});
+read_into('model', q{partition_interval => '1 day'}, '2025-06-05T12:00:00Z');
+is(sql(q{SET ROLE model_reader; SELECT count(*) FROM model_p20250605}), 0, 'row security of the table is not passed by way of its partition');
+
+mkdir $node->basedir . "/space";
+$node->safe_psql('postgres', "CREATE TABLESPACE space LOCATION '" . $node->basedir . "/space'");
+plain_table('stored', 'timestamptz', q{CREATE TABLE stored_first PARTITION OF stored FOR VALUES FROM ('2025-06-01') TO ('2025-06-02') TABLESPACE space});
+read_into('stored', q{partition_interval => '1 day'}, '2025-06-04T12:00:00Z');
+is(sql(q{SELECT spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE relname = 'stored_p20250604'}), 'space', 'so is the tablespace');
+
+# --- siblings that are partitioned again ---
+sql(q{CREATE TABLE twice (at timestamptz NOT NULL, n int, country text) PARTITION BY RANGE (at);
+      CREATE INDEX twice_n ON twice (n);
+      ALTER TABLE twice REPLICA IDENTITY FULL;
+      CREATE TABLE twice_june PARTITION OF twice FOR VALUES FROM ('2025-06-01') TO ('2025-06-02') PARTITION BY LIST (country);
+      CREATE TABLE twice_june_de PARTITION OF twice_june FOR VALUES IN ('de') PARTITION BY HASH (n);
+      CREATE TABLE twice_june_de_0 PARTITION OF twice_june_de FOR VALUES WITH (MODULUS 2, REMAINDER 0) WITH (fillfactor = 60);
+      CREATE TABLE twice_june_de_1 PARTITION OF twice_june_de FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+      CREATE TABLE twice_june_rest PARTITION OF twice_june DEFAULT;
+      SELECT clickstream.create_rollup('twice_by_day', 'SELECT date_trunc(''day'', at, ''UTC'') AS day, count(*) AS c, sum(n) AS n FROM twice GROUP BY 1')});
+read_into('twice', q{partition_interval => '1 day'}, '2025-06-04T12:00:00Z', '2025-06-04T13:00:00Z');
+is(sql(q{SELECT string_agg(relid || ' ' || coalesce(array_to_string(reloptions, ','), '-') || ' ' || relreplident::text, E'\n' ORDER BY relid::text)
+    FROM pg_partition_tree('twice_p20250604') JOIN pg_class ON oid = relid}), q{twice_p20250604 - f
+twice_p20250604_de - f
+twice_p20250604_de_0 fillfactor=60 f
+twice_p20250604_de_1 - f
+twice_p20250604_rest - f}, 'a partition gets the partitions of the one before it');
+sql(q{INSERT INTO twice_p20250604_de VALUES ('2025-06-04 10:00', 5, 'de')});
+is(sql(q{SELECT c, n FROM twice_by_day WHERE day = '2025-06-04'}), '3|7', 'and each takes its rows into the rollups');
+sql(q{CREATE TABLE by_hour (at timestamptz NOT NULL, n int) PARTITION BY RANGE (at);
+      CREATE TABLE by_hour_june PARTITION OF by_hour FOR VALUES FROM ('2025-06-01') TO ('2025-06-02') PARTITION BY RANGE (at);
+      CREATE TABLE by_hour_june_0 PARTITION OF by_hour_june FOR VALUES FROM ('2025-06-01') TO ('2025-06-01 01:00')});
+read_into('by_hour', q{partition_interval => '1 day'}, '2025-06-04T12:00:00Z');
+is(sql(q{SELECT relkind FROM pg_class WHERE relname = 'by_hour_p20250604'}), 'r', 'but not those over ranges of the time itself');
+
+# --- a lock that others hold: other rows go on, readers do not queue, and it is made when the lock is free ---
 plain_table('locked', 'timestamptz', q{CREATE TABLE locked_default PARTITION OF locked DEFAULT});
 my ($locked, $locked_topic) = read_into('locked', q{partition_interval => '1 day'}, '2025-06-04T12:00:00Z');
 my $session = $node->background_psql('postgres');
 $session->query_safe('BEGIN; LOCK TABLE locked_default IN ACCESS SHARE MODE');
-produce($locked_topic, '{"at": "2025-06-09T12:00:00Z"}', '{"at": "2025-06-04T13:00:00Z"}');
-wait_for($node, "SELECT last_error ~ 'lock' FROM clickstream.stat_sources WHERE source = '$locked'", 'locked: the state says what it waits for');
-is(sql(q{SELECT count(*) >= 1 FROM locked}), 't', 'locked: readers do not queue behind it');
+produce([ '--partition', 0 ], $locked_topic, '{"at": "2025-06-04T12:30:00Z", "n": 2}', '{"at": "2025-06-09T12:00:00Z", "n": 3}', '{"at": "2025-06-04T13:00:00Z", "n": 4}');
+produce([ '--partition', 1 ], $locked_topic, '{"at": "2025-06-04T14:00:00Z", "n": 5}');
+wait_for($node, "SELECT state = 'waiting' AND detail ~ 'lock' FROM clickstream.stat_sources WHERE source = '$locked'", 'locked: the state says what it waits for');
+wait_for($node, q{SELECT string_agg(n::text, ' ' ORDER BY n) = '1 2 5' FROM locked}, 'locked: rows before it and those of other partitions of the topic go on');
+produce([ '--partition', 1 ], $locked_topic, '{"at": "2025-06-04T15:00:00Z", "n": 6}');
+wait_for($node, q{SELECT string_agg(n::text, ' ' ORDER BY n) = '1 2 5 6' FROM locked}, 'locked: and go on going on');
+is(sql("SELECT state, lag FROM clickstream.stat_sources WHERE source = '$locked'"), 'waiting|2', 'locked: while the state and the lag stand');
+is(sql("SELECT clickstream.wait_for_source('$locked', '0')"), 'f', 'locked: wait_for_source does not pretend');
 $session->query_safe('COMMIT');
 $session->quit;
 is(sql("SELECT clickstream.wait_for_source('$locked', '30 s')"), 't', 'locked: caught up once the lock is free');
-is(sql(q{SELECT count(*), to_regclass('locked_p20250609') IS NOT NULL FROM locked}), '3|t', 'locked: and the partition is there');
+is(sql(q{SELECT string_agg(n::text, ' ' ORDER BY n), to_regclass('locked_p20250609') IS NOT NULL FROM locked}), '1 2 3 4 5 6|t', 'locked: and the partition is there');
+wait_for($node, "SELECT state = 'running' FROM clickstream.stat_sources WHERE source = '$locked'", 'locked: it runs');
+is(sql("SELECT bool_and(adds_up), sum(messages), sum(dead_letters) FROM clickstream.audit_source('$locked')"), 't|6|0', 'locked: and all adds up');
+
+# --- what the default partition has is known, and is not looked for again with each batch ---
+produce($topic, '{"at": "2025-06-04T10:00:00Z", "n": 1}');
+is(sql("SELECT clickstream.wait_for_source('$days', '30 s')"), 't', 'default: caught up');
+my $vacuum = $node->background_psql('postgres');
+$vacuum->query_safe('BEGIN; LOCK TABLE days IN SHARE UPDATE EXCLUSIVE MODE');
+produce($topic, '{"at": "2025-06-04T11:00:00Z", "n": 1}');
+is(sql("SELECT clickstream.wait_for_source('$days', '30 s')"), 't', 'default: rows of a range that it has need no lock');
+$vacuum->query_safe('COMMIT');
+$vacuum->quit;
+is(sql("SELECT last_error IS NULL, dead_letters FROM clickstream.stat_sources WHERE source = '$days'"), 't|0', 'default: and no second try');
+
+# --- once pause_source has returned nothing is made ---
+plain_table('paused', 'timestamptz');
+my ($paused, $paused_topic) = read_into('paused', q{partition_interval => '1 day'}, '2025-06-04T12:00:00Z');
+sql(qq{SELECT clickstream.pause_source('$paused')});
+produce($paused_topic, '{"at": "2025-06-20T12:00:00Z"}');
+is(sql(q{SELECT pg_sleep(0.3); SELECT to_regclass('paused_p20250620') IS NULL}) =~ s/\n//r, 't', 'paused: no partition is made');
 
 # --- two workers that need the same new partitions ---
 plain_table('shared', 'timestamptz');
@@ -172,8 +244,15 @@ is(sql(q{SELECT to_regclass('viewed_a')}), 'viewed_a', 'viewed: one that a view 
 is(sql(q{SELECT last_error ~ 'depend' FROM clickstream.stat_sources WHERE source = 'viewed'}), 't', 'viewed: and the state says why');
 is(sql(q{SELECT string_agg(tableoid::regclass::text, ' ' ORDER BY at) FROM kept}), 'kept_default kept_old kept_long',
     'kept: the default one stays, so does one that may hold fresh rows, and one that is being read, for now');
+# alter_source is live: what is to be done with old partitions, and how old, is looked at again at once
+sql(q{SELECT clickstream.alter_source('kept', retention => '61 days')});
+wait_for($node, q{SELECT last_error ~ 'lock' FROM clickstream.stat_sources WHERE source = 'kept'}, 'kept: one that is read for long stays, and the state says why');
+is(sql(q{SELECT count(*) FROM kept}), 3, 'kept: readers do not queue behind that');
 $reader->query_safe('COMMIT');
 $reader->quit;
+sql(q{SELECT clickstream.alter_source('kept', retention => '60 days', retention_action => 'detach')});
+wait_for($node, q{SELECT NOT relispartition FROM pg_class WHERE relname = 'kept_old'}, 'kept: detached, it is a table of its own');
+is(sql(q{SELECT count(*) FROM kept_old}), 1, 'kept: with its rows');
 
 $node->stop('fast');
 done_testing();
