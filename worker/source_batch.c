@@ -179,6 +179,16 @@ write_batch(SourceWorker *worker)
 	return true;
 }
 
+/* a record that is alone cannot be told from its surroundings: others may have come since it was fetched */
+static bool
+wants_neighbours(SourceWorker *worker)
+{
+	if (!worker->care.suspects || worker->batch.n != 1 || worker->fetched_again == worker->failures)
+		return false;
+	worker->fetched_again = worker->failures;
+	return true;
+}
+
 RoundResult
 source_batch_run(SourceWorker *worker)
 {
@@ -186,7 +196,7 @@ source_batch_run(SourceWorker *worker)
 
 	source_begin(worker);
 	offsets = catalog_offsets(worker->source->name);
-	if (!consumer_agrees(worker->consumer, offsets))
+	if (!consumer_agrees(worker->consumer, offsets) || wants_neighbours(worker))
 	{
 		MemoryContext outer = CurrentMemoryContext;
 

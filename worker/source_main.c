@@ -64,6 +64,9 @@ note_commit(SourceWorker *worker)
 
 /* ---------------------------------------------------------------- when it fails */
 
+/* about six seconds: what is mended soon makes no dead letter */
+#define TRIES_BEFORE_SUSPICION 6
+
 /* nothing has moved; says why, once, and waits longer each time */
 static void
 wait_for_surroundings(SourceWorker *worker, const char *reason)
@@ -101,6 +104,9 @@ take_failure(SourceWorker *worker, ErrorData *error)
 		writer_learn(&worker->care, error->sqlerrcode);
 		return;
 	}
+	if (worker->failures >= TRIES_BEFORE_SUSPICION && worker->batch.n > 0 &&
+		sqlstate_may_be_of_record(error->sqlerrcode))
+		writer_suspect(&worker->care);
 	wait_for_surroundings(worker, error->detail ?
 						  psprintf("%s: %s", error->message, error->detail) : error->message);
 }

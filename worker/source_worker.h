@@ -48,6 +48,7 @@ typedef struct SourceWorker
 				retired_at;		/* and old ones retired */
 	int			partition_tries;	/* how often the batch came back for partitions */
 	int			failures;		/* in a row, of the surroundings */
+	int			fetched_again;	/* at which of them the batch was fetched again */
 	bool		waiting;		/* said so in state and log */
 } SourceWorker;
 

@@ -225,3 +225,10 @@ sqlstate_is_surroundings(int sqlerrcode)
 			return true;
 	return false;
 }
+
+bool
+sqlstate_may_be_of_record(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_INTERNAL_ERROR ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION;
+}

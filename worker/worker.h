@@ -36,6 +36,12 @@ extern bool worker_should_stop(void);
 /* what kind of fault an SQLSTATE is: the record's own, or the surroundings' (08 25 40 42 53 55 57 58 XX) */
 extern bool sqlstate_is_surroundings(int sqlerrcode);
 
+/*
+ * whether such a fault of the surroundings may yet be that of one record, on which a function stumbles: internal
+ * errors, and what is not there or not allowed.  Locks, disks, memory and shutdowns never are.
+ */
+extern bool sqlstate_may_be_of_record(int sqlerrcode);
+
 /* sleeps until the latch is set, at most ms, under the named wait event; clears the latch */
 extern void worker_sleep(int ms, const char *wait_event);
 

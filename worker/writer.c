@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "worker.h"
 #include "writer_internal.h"
 
@@ -385,6 +386,46 @@ write_at_once(Writer *writer, Batch *batch)
 
 /* ---------------------------------------------------------------- care */
 
+/* the neighbours fail, too, or there is none that passes: then it is the surroundings after all */
+pg_noreturn static void
+blame_surroundings(Writer *writer, const DecodeFault *fault)
+{
+	writer->care->suspects = false;
+	ereport(ERROR,
+			(errcode(fault->sqlstate),
+			 errmsg_internal("%s", fault->message)));
+}
+
+/* the fault of a record that failed alone */
+void
+add_fault(Writer *writer, Batch *batch, int record, const DecodeFault *fault)
+{
+	batch_add_fault(batch, record, fault);
+	if (!sqlstate_is_surroundings(fault->sqlstate))
+		return;
+	if (writer->last_suspect >= 0 && writer->last_suspect == record - 1)
+		blame_surroundings(writer, fault);
+	writer->last_suspect = record;
+}
+
+static void
+judge_suspects(Writer *writer, const Batch *batch)
+{
+	if (writer->last_suspect < 0 || memchr(batch->outcome, RECORD_ROW, batch->n) != NULL)
+		return;
+	for (int i = batch->n_faults - 1; i >= 0; i--)
+		if (batch->faults[i].record == writer->last_suspect)
+			blame_surroundings(writer, &batch->faults[i].fault);
+}
+
+void
+writer_suspect(WriterCare *care)
+{
+	care->savepoints = true;
+	care->suspects = true;
+	care->calm = 0;
+}
+
 void
 writer_learn(WriterCare *care, int sqlstate)
 {
@@ -407,6 +448,7 @@ note_batch(WriterCare *care)
 	else if (++care->calm >= CALM_BATCHES)
 		*care = (WriterCare) {0};
 	care->needed = false;
+	care->suspects = false;
 }
 
 bool
@@ -416,6 +458,7 @@ writer_write(Writer *writer, Batch *batch, WriterCare *care)
 	batch->n_faults = 0;
 	care->in_rollups = false;
 	writer->care = care;
+	writer->last_suspect = -1;
 	if (writer->upsert != NULL)
 		care->look_first = true;
 	decode_begin(writer->plan, writer->leaves->estate, batch->memory);
@@ -423,6 +466,7 @@ writer_write(Writer *writer, Batch *batch, WriterCare *care)
 		write_carefully(writer, batch);
 	else
 		write_at_once(writer, batch);
+	judge_suspects(writer, batch);
 	note_batch(care);
 	return writer->n_missing == 0;
 }

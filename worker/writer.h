@@ -37,6 +37,8 @@ typedef struct WriterCare
 	bool		measure_keys;	/* they may be too wide for an index: measure before rows are written */
 	bool		sieve;			/* rollups may refuse rows: try their expressions before rows are written */
 
+	bool		suspects;		/* what looks like a fault of the surroundings may be that of one record */
+
 	bool		in_rollups;		/* set when an error was raised while the rollups took the rows */
 	bool		needed;			/* the batch at hand */
 	int			calm;			/* batches in a row that needed none */
@@ -73,6 +75,9 @@ extern Writer *writer_open(Relation target, DecodePlan *plan, const WriterRules 
  * writer_missing; abort and make them.
  */
 extern bool writer_write(Writer *writer, Batch *batch, WriterCare *care);
+
+/* once more for an error that looks like the surroundings', but may be a record's that stays at fault */
+extern void writer_suspect(WriterCare *care);
 
 /* an error ended the batch, for which one of its records may be at fault */
 extern void writer_learn(WriterCare *care, int sqlstate);

@@ -87,8 +87,8 @@ make_chunk_ready(Writer *writer, Batch *batch)
 
 			MemoryContextSwitchTo(writer->leaves->rows);
 			unguard_decoding(writer, true);
-			take_error(batch, &fault);
-			batch_add_fault(batch, writer->decoded[i++], &fault);
+			take_error(writer, batch, &fault);
+			add_fault(writer, batch, writer->decoded[i++], &fault);
 			writer->care->needed = true;
 		}
 		PG_END_TRY();
@@ -172,7 +172,7 @@ try_stretch(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
 		forget_seen_keys(writer);
 		reopen_ready(writer, batch, from, to, n_faults);
 		writer_learn(writer->care, geterrcode());
-		take_error(batch, fault);
+		take_error(writer, batch, fault);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -273,7 +273,7 @@ write_chunk(Writer *writer, Batch *batch)
 		}
 		else if (to - at == 1)
 		{
-			batch_add_fault(batch, writer->ready[at++].record, &fault);
+			add_fault(writer, batch, writer->ready[at++].record, &fault);
 			note_fault(care);
 			end = 0;
 		}
@@ -354,7 +354,7 @@ try_range(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
 		writer->new_rows = NULL;
 		batch->n_faults = n_faults;
 		memset(batch->outcome + from, RECORD_PENDING, to - from);
-		take_error(batch, fault);
+		take_error(writer, batch, fault);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -386,7 +386,7 @@ write_carefully(Writer *writer, Batch *batch)
 		if (care->in_rollups && !care->sieve)
 			care->sieve = true; /* once more, with it */
 		else if (length == 1)
-			batch_add_fault(batch, at++, &fault);
+			add_fault(writer, batch, at++, &fault);
 		else
 			length = Max(length / 2, 1);
 		care->in_rollups = false;

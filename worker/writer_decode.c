@@ -64,14 +64,15 @@ unguard_decoding(Writer *writer, bool failed)
 }
 
 void
-take_error(Batch *batch, DecodeFault *fault)
+take_error(Writer *writer, Batch *batch, DecodeFault *fault)
 {
 	ErrorData  *error;
 	MemoryContext outer = MemoryContextSwitchTo(batch->memory);
 
 	error = CopyErrorData();
 	FlushErrorState();
-	if (sqlstate_is_surroundings(error->sqlerrcode))
+	if (sqlstate_is_surroundings(error->sqlerrcode) &&
+		!(writer->care->suspects && sqlstate_may_be_of_record(error->sqlerrcode)))
 	{
 		MemoryContextSwitchTo(outer);
 		ReThrowError(error);
@@ -101,7 +102,7 @@ decode_guarded(Writer *writer, Batch *batch, const Record *record, TupleTableSlo
 	{
 		MemoryContextSwitchTo(context);
 		unguard_decoding(writer, true);
-		take_error(batch, fault);
+		take_error(writer, batch, fault);
 	}
 	PG_END_TRY();
 	return outcome;
@@ -133,7 +134,7 @@ decode_one(Writer *writer, Batch *batch, int i)
 			batch->outcome[i] = RECORD_SKIPPED;
 			break;
 		default:
-			batch_add_fault(batch, i, &fault);
+			add_fault(writer, batch, i, &fault);
 			break;
 	}
 }

@@ -73,6 +73,7 @@ struct Writer
 	bool		guarded;		/* inside a savepoint around decoding */
 	ResourceOwner outer_owner;
 
+	int			last_suspect;	/* the record that failed last as if the surroundings did; -1 none */
 	int			suspect;		/* the place among ready rows where a stretch broke, or -1 */
 
 	int			n_missing;
@@ -82,6 +83,7 @@ struct Writer
 };
 
 /* writer.c */
+extern void add_fault(Writer *writer, Batch *batch, int record, const DecodeFault *fault);
 extern bool row_is_in_time(Writer *writer, Batch *batch, int record, const TupleTableSlot *row);
 extern void keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row);
 extern void keep_tuple_for_rollups(Writer *writer, MinimalTuple row);
@@ -107,7 +109,7 @@ extern void guard_decoding(Writer *writer);
 extern void unguard_decoding(Writer *writer, bool failed);
 
 /* the error in hand as the fault of a record; an error of the surroundings is thrown on */
-extern void take_error(Batch *batch, DecodeFault *fault);
+extern void take_error(Writer *writer, Batch *batch, DecodeFault *fault);
 
 /* writer_careful.c */
 extern void write_carefully(Writer *writer, Batch *batch);

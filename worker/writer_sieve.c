@@ -45,7 +45,7 @@ collect_rows(Writer *writer, SieveRows *rows)
 static void
 refuse_row(Writer *writer, Batch *batch, SieveRows *rows, int i, const DecodeFault *fault)
 {
-	batch_add_fault(batch, writer->ready[rows->ready[i]].record, fault);
+	add_fault(writer, batch, writer->ready[rows->ready[i]].record, fault);
 	rows->row[i] = NULL;
 	writer->care->needed = true;
 }
@@ -67,7 +67,7 @@ ask(Writer *writer, Batch *batch, int rollup, TupleTableSlot **rows, int n, Deco
 	{
 		MemoryContextSwitchTo(context);
 		unguard_decoding(writer, true);
-		take_error(batch, fault);
+		take_error(writer, batch, fault);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -94,7 +94,7 @@ sieve_expressions(Writer *writer, Batch *batch, int rollup, SieveRows *rows)
 		{
 			MemoryContextSwitchTo(context);
 			unguard_decoding(writer, true);
-			take_error(batch, &fault);
+			take_error(writer, batch, &fault);
 			failed = true;
 		}
 		PG_END_TRY();

@@ -155,7 +155,7 @@ is(faults('rollup'), '22012|2|0|50', 'what a rollup cannot hold is a dead letter
 is($node->safe_psql('postgres', 'SELECT (SELECT sum(n) FROM divided_r), (SELECT count(*) FROM divided)'), '98|98', 'table and rollup do not differ');
 
 # --- the surroundings ---
-$topic = new_topic('surroundings');
+my $surroundings = $topic = new_topic('surroundings');
 $node->safe_psql('postgres', q{
     CREATE TABLE surrounded (id int);
     CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
@@ -170,7 +170,63 @@ done('surroundings');
 wait_for($node, "SELECT state = 'running' FROM clickstream.stat_sources WHERE source = 'surroundings'", 'it runs again, unaided');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id) FROM surrounded'), '100|100', 'with every row once');
 
+# what looks like a fault of the surroundings, but stays with one record while its neighbours pass, is that record's
+# after some tries; begun here, looked at below
+my $poison = new_topic('poison');
+my $lonely = new_topic('lonely');
+$node->safe_psql('postgres', q{
+    CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF new.id = 50 THEN RAISE EXCEPTION USING errcode = 'XX000', message = 'cannot cope'; END IF;
+        IF new.id = 60 THEN PERFORM no_such_function(); END IF;
+        RETURN new; END $$;
+    CREATE TABLE poisoned (id int);
+    CREATE TABLE alone (id int);
+    CREATE TRIGGER a BEFORE INSERT ON poisoned FOR EACH ROW EXECUTE FUNCTION stumble();
+    CREATE TRIGGER a BEFORE INSERT ON alone FOR EACH ROW EXECUTE FUNCTION stumble();
+} . source('poison', $poison, 'poisoned') . source('lonely', $lonely, 'alone'));
+produce($lonely, '{"id": 50}');
+numbered($poison, 100);
+wait_for($node, "SELECT state = 'waiting' AND last_error ~ 'cannot cope' FROM clickstream.stat_sources WHERE source = 'lonely'", 'one that is alone waits');
+produce($lonely, '{"id": 51}');
+
+# every class of such faults, and locks that are not to be had: nothing moves, no dead letter, then all is there once
+$topic = new_topic('classes');
+$node->safe_psql('postgres', q{
+    CREATE TABLE classes (id int);
+    CREATE TABLE mood (state text);
+    CREATE FUNCTION raise_mood() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = '10ms' AS $$ DECLARE s text; BEGIN
+        SELECT state INTO s FROM public.mood;
+        IF s IS NOT NULL THEN RAISE EXCEPTION USING errcode = s, message = 'the surroundings: ' || s; END IF;
+        RETURN new; END $$;
+    CREATE TRIGGER a AFTER INSERT ON classes FOR EACH ROW EXECUTE FUNCTION raise_mood();
+    SELECT clickstream.create_rollup('classes_r', 'SELECT count(*) AS n, sum(id) AS s FROM classes');
+} . source('classes', $topic, 'classes'));
+my $sent = 0;
+for my $state (qw(08006 40001 42501 53100 53200 57014 58030 XX000))
+{
+    $node->safe_psql('postgres', "INSERT INTO mood VALUES ('$state')");
+    produce($topic, map { qq({"id": @{[$sent + $_]}}) } 1 .. 3);
+    wait_for($node, "SELECT state = 'waiting' AND last_error ~ '$state' FROM clickstream.stat_sources WHERE source = 'classes'", "$state is said, and waited out");
+    is($node->safe_psql('postgres', "SELECT messages, rows, dead_letters FROM clickstream.stat_sources WHERE source = 'classes'"), "$sent|$sent|0", "$state: nothing has moved");
+    $node->safe_psql('postgres', 'TRUNCATE mood');
+    $sent += 3;
+    done('classes');
+}
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE mood');
+produce($topic, '{"id": 0}');
+wait_for($node, "SELECT state = 'waiting' AND last_error ~ 'lock timeout' FROM clickstream.stat_sources WHERE source = 'classes'", 'a lock that a trigger does not get in time is waited for');
+$locker->quit;
+done('classes');
+is($node->safe_psql('postgres', "SELECT (SELECT count(*) = count(DISTINCT id) AND count(*) = $sent + 1 FROM classes), (SELECT (n, s) FROM classes_r) = (SELECT (count(*), sum(id)) FROM classes)"), 't|t', 'each row once, and the rollup knows them');
+
+done('poison');
+is(faults('poison'), "42883|1|60|60\nXX000|1|50|50", 'one record on which a function stumbles does not hold up the stream for ever');
+done('lonely');
+is(faults('lonely'), "XX000|1|0|0", 'nor one that was alone, once it has a neighbour that passes');
+
 $node->safe_psql('postgres', 'ALTER TABLE surrounded RENAME TO renamed; ALTER TABLE renamed ADD COLUMN more text DEFAULT $$d$$; ALTER TABLE renamed ALTER id TYPE bigint');
+$topic = $surroundings;
 produce($topic, '{"id": 100, "more": "x"}', '{"id": 5000000000}');
 done('surroundings');
 is($node->safe_psql('postgres', "SELECT id, more FROM renamed WHERE id >= 100 ORDER BY 1"), "100|x\n5000000000|d", 'a table that is renamed and altered meanwhile is followed');
