@@ -58,6 +58,19 @@
 #define compat_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0, true)
 #endif
 
+/* a hash table of tuples: one function makes it since 18, and what stands beside a tuple is its own memory before */
+#if PG_VERSION_NUM >= 180000
+#define compat_build_tuple_hash_table(parent, desc, n, keys, equal, hash, collations, size, additional, meta, table, temporary) \
+	BuildTupleHashTable(parent, desc, NULL, n, keys, equal, hash, collations, size, additional, meta, table, temporary, false)
+#define compat_hash_entry_additional(table, entry, is_new, size) \
+	((void) (is_new), TupleHashEntryGetAdditional(table, entry))
+#else
+#define compat_build_tuple_hash_table(parent, desc, n, keys, equal, hash, collations, size, additional, meta, table, temporary) \
+	BuildTupleHashTableExt(parent, desc, n, keys, equal, hash, collations, size, additional, meta, table, temporary, false)
+#define compat_hash_entry_additional(hashed, entry, is_new, size) \
+	((is_new) ? ((entry)->additional = MemoryContextAlloc((hashed)->tablecxt, size)) : (entry)->additional)
+#endif
+
 /* the map from a partitioned table to its leaf is asked for since 16, and made with it before */
 #if PG_VERSION_NUM >= 160000
 #define compat_root_to_child_map(relation, estate) ExecGetRootToChildMap(relation, estate)

@@ -36,6 +36,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "rollup_batch.h"
 #include "rollup_delta.h"
 #include "rollup_depend.h"
 #include "rollup_merge.h"
@@ -51,6 +52,8 @@ typedef struct RollupPlan
 	RollupQuery *query;
 	RollupMerge *merge;
 	PlannedStmt *delta;			/* made when first used */
+	PlannedStmt *delta_of_batch;	/* the same over a batch */
+	Bitmapset  *columns;		/* that the latter needs */
 	TimestampTz retired_at;		/* when this process last looked for groups that are too old */
 } RollupPlan;
 
@@ -90,6 +93,8 @@ depends_on(const RollupSet *set, Oid relation)
 		if (relation == plan->rollup->rollup || relation == plan->rollup->definition)
 			return true;
 		if (plan->delta != NULL && list_member_oid(plan->delta->relationOids, relation))
+			return true;
+		if (plan->delta_of_batch != NULL && list_member_oid(plan->delta_of_batch->relationOids, relation))
 			return true;
 	}
 	return false;
@@ -252,10 +257,19 @@ reload(RollupSet *set)
 }
 
 static void
+lock_what_is_read(const PlannedStmt *plan)
+{
+	ListCell   *cell;
+
+	if (plan != NULL)
+		foreach(cell, plan->relationOids)
+			LockRelationOid(lfirst_oid(cell), AccessShareLock);
+}
+
+static void
 lock_relations(RollupSet *set)
 {
 	ListCell   *cell;
-	ListCell   *inner;
 
 	foreach(cell, set->plans)
 	{
@@ -263,10 +277,8 @@ lock_relations(RollupSet *set)
 
 		LockRelationOid(plan->rollup->rollup, RowExclusiveLock);
 		LockRelationOid(plan->rollup->definition, AccessShareLock);
-		if (plan->delta == NULL)
-			continue;
-		foreach(inner, plan->delta->relationOids)
-			LockRelationOid(lfirst_oid(inner), AccessShareLock);
+		lock_what_is_read(plan->delta);
+		lock_what_is_read(plan->delta_of_batch);
 	}
 }
 
@@ -398,6 +410,7 @@ typedef struct Change
 	Tuplestorestate *old;		/* rows taken away, or NULL */
 	Tuplestorestate *fresh;		/* rows put there, or NULL */
 	Tuplestorestate *all;		/* both */
+	RollupBatch *batch;			/* instead of fresh, for a worker */
 	TupleDesc	desc;
 	bool		again;
 	List	   *except;
@@ -433,7 +446,9 @@ retire_groups(RollupPlan *plan)
 static void
 add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
 {
-	Tuplestorestate *states = states_of_rows(set, plan, change->fresh, change->desc);
+	Tuplestorestate *states = change->batch != NULL ?
+		rollup_states_of_batch(plan->delta_of_batch, change->batch) :
+		states_of_rows(set, plan, change->fresh, change->desc);
 
 	if (tuplestore_tuple_count(states) > 0)
 		rollup_merge_run(plan->merge, ROLLUP_ADD, states);
@@ -588,6 +603,54 @@ rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
 		rollup_set_recompute(set, NULL, rows, desc, NIL);
 	else
 		apply_to_all(set, &change, add_rows);
+}
+
+/* ---------------------------------------------------------------- rows of a worker */
+
+static void
+plan_batch(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	MemoryContext caller;
+
+	if (plan->delta_of_batch != NULL)
+		return;
+	caller = MemoryContextSwitchTo(set->loaded);
+	plan->delta_of_batch = rollup_states_plan_batch(plan->merge, change->desc, &plan->columns);
+	MemoryContextSwitchTo(caller);
+}
+
+RollupBatch *
+rollup_set_begin_batch(RollupSet *set, TupleDesc desc)
+{
+	Change		change = {.desc = desc};
+	Bitmapset  *columns = NULL;
+	RollupBatch *batch;
+	ListCell   *cell;
+
+	apply_to_all(set, &change, plan_batch);
+	foreach(cell, set->plans)
+		columns = bms_add_members(columns, ((RollupPlan *) lfirst(cell))->columns);
+	batch = rollup_batch_create(desc, columns);
+	bms_free(columns);
+	return batch;
+}
+
+/* Groups were computed again when a trigger of the user's changed rows of the target meanwhile. */
+void
+rollup_set_apply_batch(RollupSet *set, RollupBatch *batch)
+{
+	Change		change = {.batch = batch};
+
+	if (rollup_batch_count(batch) > 0 && has_recomputed(set->target))
+	{
+		Tuplestorestate *rows = rollup_batch_rows(batch);
+
+		rollup_set_recompute(set, NULL, rows, rollup_batch_desc(batch), NIL);
+		tuplestore_end(rows);
+	}
+	else if (rollup_batch_count(batch) > 0)
+		apply_to_all(set, &change, add_rows);
+	rollup_batch_clear(batch);
 }
 
 static RollupPlan *

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "executor/tuptable.h"
 #include "utils/tuplestore.h"
 
 /*
@@ -30,6 +31,20 @@ extern PGDLLEXPORT bool rollup_set_is_empty(const RollupSet *set);
  * included).  Throws, naming the rollup, when a rollup cannot hold what the rows ask of it.
  */
 extern PGDLLEXPORT void rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc);
+
+/*
+ * The same for a worker, which adds new rows one by one, in slots of the target's layout.  The
+ * batch lives in the memory context that is current at its beginning; it is to be applied when it is full, and is empty
+ * then.  It fits the set until the end of the transaction.
+ */
+typedef struct RollupBatch RollupBatch;
+
+extern PGDLLEXPORT RollupBatch *rollup_set_begin_batch(RollupSet *set, TupleDesc desc);
+extern PGDLLEXPORT void rollup_batch_add(RollupBatch *batch, TupleTableSlot *row);
+extern PGDLLEXPORT bool rollup_batch_is_full(const RollupBatch *batch);
+extern PGDLLEXPORT void rollup_batch_clear(RollupBatch *batch);
+extern PGDLLEXPORT void rollup_batch_end(RollupBatch *batch);
+extern PGDLLEXPORT void rollup_set_apply_batch(RollupSet *set, RollupBatch *batch);
 
 extern PGDLLEXPORT void rollup_set_close(RollupSet *set);
 

@@ -39,8 +39,13 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "rollup_batch.h"
 #include "rollup_bounds.h"
+#include "rollup_group.h"
 #include "rollup_states.h"
+
+/* what a batch is planned for: a plan is kept, whatever the first one holds */
+#define ROWS_OF_BATCH 50000
 
 #define NEW_ROWS "_rows"
 #define TOUCHED "_touched"
@@ -85,6 +90,7 @@ stop_at_states(PlannedStmt *plan)
 		elog(ERROR, "a rollup's query was planned without an aggregate on top: node %d",
 			 (int) nodeTag(agg));
 	agg->aggsplit = AGGSPLIT_INITIAL_SERIAL;
+	rollup_group_instead_of_sort(agg);
 	foreach(cell, agg->plan.targetlist)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);
@@ -140,6 +146,16 @@ rollup_states_plan(const RollupMerge *merge, TupleDesc desc, double n_rows)
 
 	make_named_tuplestore(rt_fetch(merge->query->target_index, query->rtable), NEW_ROWS, desc, n_rows);
 	return plan_states(query, merge);
+}
+
+PlannedStmt *
+rollup_states_plan_batch(const RollupMerge *merge, TupleDesc desc, Bitmapset **columns)
+{
+	PlannedStmt *plan = rollup_states_plan(merge, desc, ROWS_OF_BATCH);
+
+	if (!rollup_batch_reads(plan, NEW_ROWS, desc, columns))
+		elog(ERROR, "the plan of a rollup's query does not read its new rows");
+	return plan;
 }
 
 /* ---------------------------------------------------------------- conditions on the target itself */
@@ -376,17 +392,23 @@ bound_by_range(Query *query, const RollupQuery *rollup, const RollupRange *range
 /* ---------------------------------------------------------------- their execution */
 
 static void
-register_tuplestore(QueryEnvironment *environment, const char *name, Tuplestorestate *store,
-					TupleDesc desc)
+register_rows(QueryEnvironment *environment, const char *name, void *rows, double n, TupleDesc desc)
 {
 	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
 
 	relation->md.name = pstrdup(name);
 	relation->md.tupdesc = desc;
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = tuplestore_tuple_count(store);
-	relation->reldata = store;
+	relation->md.enrtuples = n;
+	relation->reldata = rows;
 	register_ENR(environment, relation);
+}
+
+static void
+register_tuplestore(QueryEnvironment *environment, const char *name, Tuplestorestate *store,
+					TupleDesc desc)
+{
+	register_rows(environment, name, store, tuplestore_tuple_count(store), desc);
 }
 
 /* Runs a plan under the active snapshot. */
@@ -416,6 +438,19 @@ rollup_states_of(PlannedStmt *plan, Tuplestorestate *rows, TupleDesc desc)
 	Tuplestorestate *states;
 
 	register_tuplestore(environment, NEW_ROWS, rows, desc);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	states = run(plan, environment);
+	PopActiveSnapshot();
+	return states;
+}
+
+Tuplestorestate *
+rollup_states_of_batch(PlannedStmt *plan, RollupBatch *batch)
+{
+	QueryEnvironment *environment = create_queryEnv();
+	Tuplestorestate *states;
+
+	register_rows(environment, NEW_ROWS, batch, rollup_batch_count(batch), NULL);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	states = run(plan, environment);
 	PopActiveSnapshot();

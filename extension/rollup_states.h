@@ -26,8 +26,12 @@ typedef struct RollupRows
 /* the plan over a named tuplestore that has the target's row type; may be kept and run again */
 extern PlannedStmt *rollup_states_plan(const RollupMerge *merge, TupleDesc desc, double n_rows);
 
-/* both give tuples of merge->states_desc, in a tuplestore in the current memory context */
+/* the same over a batch; adds the indexes of the columns it needs */
+extern PlannedStmt *rollup_states_plan_batch(const RollupMerge *merge, TupleDesc desc, Bitmapset **columns);
+
+/* all give tuples of merge->states_desc, in a tuplestore in the current memory context */
 extern Tuplestorestate *rollup_states_of(PlannedStmt *plan, Tuplestorestate *rows, TupleDesc desc);
+extern Tuplestorestate *rollup_states_of_batch(PlannedStmt *plan, RollupBatch *batch);
 extern Tuplestorestate *rollup_states_of_target(RollupMerge *merge, const RollupRows *which);
 
 #endif							/* CLICKSTREAM_ROLLUP_STATES_H */

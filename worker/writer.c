@@ -52,6 +52,8 @@ writer_open(Relation target, DecodePlan *plan, const WriterRules *rules, RollupS
 	writer->leaves = leaf_set_open(target);
 	if (rules->on_conflict == CONFLICT_UPDATE)
 		writer->upsert = upsert_open(target);
+	if (!rollup_set_is_empty(rollups))
+		writer->new_rows = rollup_set_begin_batch(rollups, writer->leaves->desc);
 	return writer;
 }
 
@@ -207,7 +209,7 @@ void
 keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row)
 {
 	if (writer->new_rows != NULL)
-		tuplestore_puttupleslot(writer->new_rows, row_of_target(writer, leaf, row));
+		rollup_batch_add(writer->new_rows, row_of_target(writer, leaf, row));
 }
 
 void
@@ -216,7 +218,7 @@ keep_tuple_for_rollups(Writer *writer, MinimalTuple row)
 	if (writer->kept_row == NULL)
 		writer->kept_row = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsMinimalTuple);
 	ExecStoreMinimalTuple(row, writer->kept_row, false);
-	tuplestore_puttupleslot(writer->new_rows, writer->kept_row);
+	rollup_batch_add(writer->new_rows, writer->kept_row);
 	ExecClearTuple(writer->kept_row);
 }
 
@@ -335,10 +337,18 @@ flush_if_worth_it(Writer *writer)
 void
 begin_rollups(Writer *writer)
 {
-	writer->new_rows = rollup_set_is_empty(writer->rollups) ? NULL :
-		tuplestore_begin_heap(false, false, WAITING_ROWS_KB);
+	if (writer->new_rows != NULL)
+		rollup_batch_clear(writer->new_rows);
 	if (writer->upsert != NULL)
 		upsert_begin(writer->upsert);
+}
+
+static void
+apply_new_rows(Writer *writer)
+{
+	writer->care->in_rollups = true;
+	rollup_set_apply_batch(writer->rollups, writer->new_rows);
+	writer->care->in_rollups = false;
 }
 
 /*
@@ -349,19 +359,24 @@ void
 apply_rollups(Writer *writer)
 {
 	if (writer->new_rows != NULL)
-	{
-		writer->care->in_rollups = true;
-		rollup_set_apply_insert(writer->rollups, writer->new_rows, RelationGetDescr(writer->target));
-		writer->care->in_rollups = false;
-		tuplestore_end(writer->new_rows);
-		writer->new_rows = NULL;
-	}
+		apply_new_rows(writer);
 	if (writer->upsert != NULL)
 	{
 		upsert_run(writer->upsert);
 		/* rows that come after this are new to those groups */
 		SetCurrentStatementStartTimestamp();
 	}
+}
+
+/* rows that a rollup has counted are in the table: who computes a group again finds them there */
+static void
+apply_when_full(Writer *writer)
+{
+	if (writer->new_rows == NULL || !rollup_batch_is_full(writer->new_rows) || writer->n_missing > 0)
+		return;
+	leaf_set_flush(writer->leaves);
+	forget_rows(writer);
+	apply_new_rows(writer);
 }
 
 static void
@@ -374,6 +389,7 @@ write_at_once(Writer *writer, Batch *batch)
 		at = decode_chunk(writer, batch, at, Min(at + CHUNK_RECORDS, batch->n));
 		write_decoded(writer, batch);
 		flush_if_worth_it(writer);
+		apply_when_full(writer);
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (writer->n_missing == 0)

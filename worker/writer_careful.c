@@ -351,7 +351,6 @@ try_range(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
 		leaf_set_settle(writer->leaves, true);
 		forget_seen_keys(writer);
 		forget_rows(writer);
-		writer->new_rows = NULL;
 		batch->n_faults = n_faults;
 		memset(batch->outcome + from, RECORD_PENDING, to - from);
 		take_error(writer, batch, fault);

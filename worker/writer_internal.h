@@ -53,7 +53,7 @@ struct Writer
 	struct RollupSieve *sieve;	/* NULL as long as it is not needed */
 	LeafSet    *leaves;
 	Upsert	   *upsert;			/* NULL: a row whose key is taken does not replace another */
-	Tuplestorestate *new_rows;	/* for the rollups; NULL when there are none */
+	RollupBatch *new_rows;		/* for the rollups; NULL when there are none */
 	TupleTableSlot *root_row;	/* a row of a leaf with a layout of its own, as the target has it */
 	TupleTableSlot *kept_row;	/* what shows a ReadyRow's `kept` */
 
