@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "duration.h"
 #include "sink_api.h"
+#include "snapshot.h"
 #include "worker_slot.h"
 
 PG_FUNCTION_INFO_V1(clickstream_wait_for_sink);
@@ -114,6 +115,7 @@ wait_for_worker(Waiting *waiting)
 	{
 		WorkerSlot *slot = NULL;
 		long		left;
+		bool		gave_back;
 
 		MemoryContextReset(round);
 		look_at_sink(waiting);
@@ -124,7 +126,10 @@ wait_for_worker(Waiting *waiting)
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), waiting->until);
 		if (done || left <= 0)
 			break;
+		gave_back = snapshot_give_back();
 		sleep_for(slot, Min(left, LOOK_AGAIN_MS));
+		if (gave_back)
+			snapshot_take_again();
 	}
 	ConditionVariableCancelSleep();
 	MemoryContextSwitchTo(outer);

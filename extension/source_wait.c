@@ -18,6 +18,7 @@
 
 #include "compat.h"
 #include "duration.h"
+#include "snapshot.h"
 #include "source_api.h"
 #include "worker_slot.h"
 
@@ -150,13 +151,17 @@ wait_for_workers(Waiting *waiting)
 	{
 		WorkerSlot *pending = NULL;
 		long		left;
+		bool		gave_back;
 
 		MemoryContextReset(round);
 		done = look_at_source(waiting) && all_answered(waiting, &pending);
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), waiting->until);
 		if (done || left <= 0)
 			break;
+		gave_back = snapshot_give_back();
 		sleep_for(pending, Min(left, LOOK_AGAIN_MS));
+		if (gave_back)
+			snapshot_take_again();
 	}
 	ConditionVariableCancelSleep();
 	MemoryContextSwitchTo(outer);
