@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 use ClickstreamTest;
+use IPC::Run ();
 use POSIX ();
 use Test::More;
 
@@ -37,6 +38,16 @@ for my $round (1 .. 20)
     caught_up('30 s') eq 't' or last;
     is(count_rows(), 15 + $round, "row $round is there when the wait returns") or last;
 }
+
+# --- who waits keeps no snapshot, which would keep dead rows of the whole database where they are ---
+command("pause_source('s')");
+my $waiting = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SELECT clickstream.wait_for_source('s', '60 s')" ],
+    '>', \my $answer, '2>', \my $notice);
+wait_for($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%wait_for_source%' AND pid <> pg_backend_pid()
+    AND wait_event_type = 'Extension' AND backend_xmin IS NULL", 'a session that waits holds nothing back');
+command("resume_source('s')");
+$waiting->finish;
+is($answer, "t\n", 'and returns when all is there');
 
 # --- after pause returns, nothing more is committed ---
 
