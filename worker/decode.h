@@ -36,6 +36,15 @@ typedef struct DecodeFault
  */
 extern DecodePlan *decode_plan_build(Relation target, Jsonb *columns);
 extern bool decode_plan_fits(const DecodePlan *plan, Relation target, Jsonb *columns);
+
+/*
+ * Whether an error that looks like one of the surroundings, thrown in decode_record, is the record's: some input
+ * functions say of a value what the parser says of a statement, "syntax error" or "does not exist", or give no
+ * SQLSTATE of their own.
+ * decode_error_taken ends that question.
+ */
+extern bool decode_owns_error(const DecodePlan *plan, int sqlstate);
+extern void decode_error_taken(DecodePlan *plan);
 extern void decode_plan_free(DecodePlan *plan);
 
 /*

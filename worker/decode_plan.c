@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/tupdesc.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
@@ -258,12 +259,31 @@ is_time_type(Oid type)
 	}
 }
 
+/* an array, range or multirange of a time type */
 static bool
-takes_nested(Oid type)
+has_times(Oid type)
 {
 	Oid			base = getBaseType(type);
+	Oid			inner = get_element_type(base);
 
-	return OidIsValid(get_element_type(base)) || type_is_rowtype(base);
+	if (!OidIsValid(inner))
+		inner = get_multirange_range(base);
+	if (!OidIsValid(inner))
+		inner = get_range_subtype(base);
+	return OidIsValid(inner) && (is_time_type(inner) || has_times(inner));
+}
+
+static void
+note_type(PlanColumn *column)
+{
+	Oid			base = getBaseType(column->type);
+
+	column->is_time = is_time_type(column->type);
+	column->has_times = has_times(column->type);
+	column->takes_array = OidIsValid(get_element_type(base));
+	column->takes_object = type_is_rowtype(base);
+	column->takes_json = base == JSONOID || base == JSONBOID;
+	column->takes_any_text = base == TEXTOID || base == VARCHAROID;
 }
 
 static void
@@ -302,8 +322,7 @@ build_column(DecodePlan *plan, PlanColumn *column, Relation target, Form_pg_attr
 	column->type = attribute->atttypid;
 	column->typmod = attribute->atttypmod;
 	column->input = input_of(column->type, column->typmod, &column->text_limit);
-	column->is_time = is_time_type(column->type);
-	column->takes_nested = takes_nested(column->type);
+	note_type(column);
 	getTypeInputInfo(column->type, &in_function, &column->in_parameter);
 	fmgr_info_cxt(in_function, &column->in_function, plan->context);
 	if (getKeyJsonValueFromContainer(&columns->root, column->name, strlen(column->name),
@@ -416,6 +435,22 @@ decode_plan_fits(const DecodePlan *plan, Relation target, Jsonb *columns)
 		equalTupleDescs(plan->desc, RelationGetDescr(target));
 }
 
+bool
+decode_owns_error(const DecodePlan *plan, int sqlstate)
+{
+	if (plan->reading == NULL)
+		return false;
+	return sqlstate == ERRCODE_SYNTAX_ERROR || sqlstate == ERRCODE_INTERNAL_ERROR ||
+		(plan->reading->type < FirstNormalObjectId &&
+		 ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+}
+
+void
+decode_error_taken(DecodePlan *plan)
+{
+	plan->reading = NULL;
+}
+
 void
 decode_plan_free(DecodePlan *plan)
 {
@@ -427,6 +462,7 @@ void
 decode_begin(DecodePlan *plan, EState *estate, MemoryContext faults)
 {
 	plan->faults = faults;
+	plan->reading = NULL;
 	plan->econtext = GetPerTupleExprContext(estate);
 	for (int i = 0; i < plan->n_columns; i++)
 	{

@@ -56,7 +56,11 @@ typedef struct PlanColumn
 	int			text_limit;		/* INPUT_TEXT: bytes that surely fit, or -1 for any */
 	int64		epoch;			/* units a second of a number that is a time, or 0 */
 	bool		is_time;		/* of a date or time type, also below a domain */
-	bool		takes_nested;	/* an array or composite type, also below a domain */
+	bool		has_times;		/* an array or range of those */
+	bool		takes_array;	/* an array type, also below a domain */
+	bool		takes_object;	/* a composite type, also below a domain */
+	bool		takes_json;		/* json or jsonb, also below a domain */
+	bool		takes_any_text; /* text or varchar, also below a domain: objects and arrays as they are written */
 
 	Oid			type;
 	int32		typmod;
@@ -107,6 +111,7 @@ struct DecodePlan
 	FoundField *found;
 	uint64		record;			/* a number for each record, to know found fields from old ones */
 	bool		wants_rest;
+	const PlanColumn *reading;	/* the column whose input function runs; NULL none does */
 
 	JsonIndexer *indexer;
 	JsonText	json;
@@ -160,5 +165,6 @@ extern Datum decode_nested(DecodePlan *plan, PlanColumn *column, const JsonValue
 extern bool decode_iso_time(const char *text, size_t length, ColumnInput input, Datum *datum);
 extern bool decode_epoch(const char *text, size_t length, int64 units, int64 *microseconds);
 extern const char *decode_refused_time(const char *text, size_t length);
+extern const char *decode_refused_times(const char *text, size_t length);
 
 #endif							/* CLICKSTREAM_DECODE_PLAN_H */

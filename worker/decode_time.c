@@ -260,6 +260,7 @@ const char *
 decode_refused_time(const char *text, size_t length)
 {
 	bool		bare = true;
+	int			points = 0;
 
 	for (size_t at = 0; at < length; at++)
 	{
@@ -272,10 +273,32 @@ decode_refused_time(const char *text, size_t length)
 		if (at < length && strchr("0123456789.+ ", text[at]) == NULL &&
 			!(text[at] == '-' && at == 0))
 			bare = false;
+		points += at < length && text[at] == '.';
 		if (at > from)
 			bare = false;
 	}
-	if (bare)
+	if (bare && points < 2)
 		return "a bare number is taken with a declared unit only, such as {\"path\": …, \"epoch\": \"ms\"}";
+	return NULL;
+}
+
+/* of any of the times in the text of an array or range */
+const char *
+decode_refused_times(const char *text, size_t length)
+{
+	size_t		from = 0;
+
+	for (size_t at = 0; at <= length; at++)
+	{
+		const char *refused;
+
+		if (at < length && strchr("[]{}(),\"\\", text[at]) == NULL)
+			continue;
+		while (from < at && isspace((unsigned char) text[from]))
+			from++;
+		if (from < at && (refused = decode_refused_time(text + from, at - from)) != NULL)
+			return refused;
+		from = at + 1;
+	}
 	return NULL;
 }

@@ -307,11 +307,14 @@ Datum
 decode_call_input(DecodePlan *plan, PlanColumn *column, const char *text, size_t length)
 {
 	char	   *terminated = decode_alloc(plan, length + 1);
+	Datum		value;
 
 	memcpy(terminated, text, length);
 	terminated[length] = '\0';
-	return InputFunctionCall(&column->in_function, terminated, column->in_parameter,
-							 column->typmod);
+	plan->reading = column;
+	value = InputFunctionCall(&column->in_function, terminated, column->in_parameter, column->typmod);
+	plan->reading = NULL;
+	return value;
 }
 
 /* a value given as text: of a scalar, a key, a topic's name */
@@ -331,6 +334,8 @@ decode_plain(DecodePlan *plan, PlanColumn *column, const char *text, size_t leng
 	if (memchr(text, '\0', length) != NULL)
 		return zero_fault(plan, column, fault);
 	if (column->is_time && (refused = decode_refused_time(text, length)) != NULL)
+		return refuse_time(plan, column, text, length, refused, fault);
+	if (column->has_times && (refused = decode_refused_times(text, length)) != NULL)
 		return refuse_time(plan, column, text, length, refused, fault);
 	if (!may_throw)
 		return DECODED_LATER;
@@ -361,13 +366,20 @@ static DecodeOutcome
 nested_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, bool may_throw,
 			 Datum *datum, bool *is_null, DecodeFault *fault)
 {
-	if (!column->takes_nested)
+	const char *refused;
+
+	if (value->kind == JSON_OBJECT ? !column->takes_object : !column->takes_array)
 		return decode_fault(plan, fault, ERRCODE_INVALID_TEXT_REPRESENTATION,
 							"column \"%s\" cannot take a JSON %s", column->name,
 							value->kind == JSON_OBJECT ? "object" : "array");
+	if (column->has_times &&
+		(refused = decode_refused_times(value->start, value->end - value->start)) != NULL)
+		return refuse_time(plan, column, value->start, value->end - value->start, refused, fault);
 	if (!may_throw)
 		return DECODED_LATER;
+	plan->reading = column;
 	*datum = decode_nested(plan, column, value, is_null);
+	plan->reading = NULL;
 	return DECODED_ROW;
 }
 
@@ -384,9 +396,9 @@ decode_value(DecodePlan *plan, PlanColumn *column, const JsonValueText *value, b
 		*datum = (Datum) 0;
 		return DECODED_ROW;
 	}
-	if (column->input == INPUT_JSON || column->input == INPUT_JSONB)
+	if (column->takes_json)
 		return json_value(plan, column, value, may_throw, datum);
-	if ((value->kind == JSON_OBJECT || value->kind == JSON_ARRAY) && column->input != INPUT_TEXT)
+	if ((value->kind == JSON_OBJECT || value->kind == JSON_ARRAY) && !column->takes_any_text)
 		return nested_value(plan, column, value, may_throw, datum, is_null, fault);
 	if (column->input == INPUT_TEXT && value->escaped && column->text_limit < 0)
 		return escaped_text(plan, column, value, datum, fault);

@@ -63,6 +63,14 @@ unguard_decoding(Writer *writer, bool failed)
 	writer->guarded = false;
 }
 
+static bool
+is_of_surroundings(const Writer *writer, int sqlstate)
+{
+	return sqlstate_is_surroundings(sqlstate) &&
+		!decode_owns_error(writer->plan, sqlstate) &&
+		!(writer->care->suspects && sqlstate_may_be_of_record(sqlstate));
+}
+
 void
 take_error(Writer *writer, Batch *batch, DecodeFault *fault)
 {
@@ -71,8 +79,7 @@ take_error(Writer *writer, Batch *batch, DecodeFault *fault)
 
 	error = CopyErrorData();
 	FlushErrorState();
-	if (sqlstate_is_surroundings(error->sqlerrcode) &&
-		!(writer->care->suspects && sqlstate_may_be_of_record(error->sqlerrcode)))
+	if (is_of_surroundings(writer, error->sqlerrcode))
 	{
 		MemoryContextSwitchTo(outer);
 		ReThrowError(error);
@@ -134,7 +141,11 @@ decode_one(Writer *writer, Batch *batch, int i)
 			batch->outcome[i] = RECORD_SKIPPED;
 			break;
 		default:
-			add_fault(writer, batch, i, &fault);
+			if (decode_owns_error(writer->plan, fault.sqlstate))
+				batch_add_fault(batch, i, &fault);
+			else
+				add_fault(writer, batch, i, &fault);
+			decode_error_taken(writer->plan);
 			break;
 	}
 }
