@@ -88,6 +88,15 @@ typedef struct StoredLetter
 	DeadLetter	letter;			/* without sqlstate and error */
 } StoredLetter;
 
+/* how far a worker has come with filling a rollup, and so what a writer of its target does to it */
+typedef enum RollupPhase
+{
+	ROLLUP_FILLED,				/* there is nothing to fill: writers keep it exact */
+	ROLLUP_WAITING,				/* nobody has begun: writers leave it alone */
+	ROLLUP_FILLING,				/* new rows are added, groups of others are noted */
+	ROLLUP_SETTLING				/* writers keep it exact but for the groups noted */
+} RollupPhase;
+
 /* a row of clickstream.rollups */
 typedef struct Rollup
 {
@@ -101,6 +110,7 @@ typedef struct Rollup
 	Jsonb	   *settings;
 	Interval   *retention;
 	bool		complete;
+	RollupPhase phase;
 } Rollup;
 
 /* a row of clickstream.sinks */
@@ -169,10 +179,17 @@ extern PGDLLEXPORT void catalog_dead_letters_delete(const int64 *ids, int n);
 extern PGDLLEXPORT void catalog_dead_letter_fault(int64 id, int sqlstate, const char *error);
 
 extern PGDLLEXPORT Rollup *catalog_rollup_by_relation(Oid rollup); /* NULL if there is none */
+extern PGDLLEXPORT Rollup *catalog_rollup_by_id(int32 id);
 extern PGDLLEXPORT List *catalog_rollups_of_target(Oid target); /* ordered by id */
+extern PGDLLEXPORT List *catalog_rollups_to_fill(void); /* those that a worker is wanted for */
 extern PGDLLEXPORT int32 catalog_rollup_insert(const Rollup *rollup);
 extern PGDLLEXPORT void catalog_rollup_update(const Rollup *rollup);
 extern PGDLLEXPORT void catalog_rollup_delete(int32 id);
+
+/* groups noted while a rollup is filled: as bytea; takes away and returns the next ones */
+extern void catalog_noted_groups_insert(int32 rollup_id, const Datum *groups, int n);
+extern List *catalog_noted_groups_take(int32 rollup_id, int most); /* of bytea * */
+extern void catalog_noted_groups_delete(int32 rollup_id);
 
 extern PGDLLEXPORT Sink *catalog_sink_by_name(const char *name);
 extern PGDLLEXPORT Sink *catalog_sink_by_id(int32 id);

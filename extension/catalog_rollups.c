@@ -2,7 +2,7 @@
  * catalog_rollups.c
  *		Rows of clickstream.rollups as structs, and back.
  *
- * Owns every statement over that table.
+ * Owns every statement over that table and clickstream.noted_groups.
  */
 #include "postgres.h"
 
@@ -12,7 +12,25 @@
 
 #define ROLLUP_SELECT \
 	"SELECT id, rollup::oid, target::oid, definition::oid, owner::oid, query, keys::text[], " \
-	"settings, retention, complete FROM clickstream.rollups "
+	"settings, retention, complete, phase FROM clickstream.rollups "
+
+static const char *const phases[] = {
+	[ROLLUP_WAITING] = "waiting", [ROLLUP_FILLING] = "filling", [ROLLUP_SETTLING] = "settling"
+};
+
+static RollupPhase
+next_phase(Reader *reader)
+{
+	char	   *name = next_text(reader);
+	int			i;
+
+	for (i = ROLLUP_WAITING; name != NULL && i < lengthof(phases); i++)
+	{
+		if (strcmp(phases[i], name) == 0)
+			return i;
+	}
+	return ROLLUP_FILLED;
+}
 
 static void *
 read_rollup(Reader *reader)
@@ -29,6 +47,7 @@ read_rollup(Reader *reader)
 	rollup->settings = next_jsonb(reader);
 	rollup->retention = next_interval(reader);
 	rollup->complete = next_bool(reader);
+	rollup->phase = next_phase(reader);
 	return rollup;
 }
 
@@ -44,6 +63,7 @@ put_rollup(Arguments *arguments, const Rollup *rollup)
 	put_jsonb(arguments, rollup->settings);
 	put_interval(arguments, rollup->retention);
 	put_bool(arguments, rollup->complete);
+	put_text(arguments, phases[rollup->phase]);
 }
 
 Rollup *
@@ -54,6 +74,25 @@ catalog_rollup_by_relation(Oid rollup)
 
 	put_oid(&arguments, REGCLASSOID, rollup);
 	return catalog_read_first(&statement, &arguments, read_rollup);
+}
+
+Rollup *
+catalog_rollup_by_id(int32 id)
+{
+	static Statement statement = {ROLLUP_SELECT "WHERE id = $1"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, id);
+	return catalog_read_first(&statement, &arguments, read_rollup);
+}
+
+List *
+catalog_rollups_to_fill(void)
+{
+	static Statement statement = {ROLLUP_SELECT "WHERE phase IS NOT NULL ORDER BY id"};
+	Arguments	arguments = {0};
+
+	return catalog_read_all(&statement, &arguments, read_rollup);
 }
 
 List *
@@ -71,8 +110,8 @@ catalog_rollup_insert(const Rollup *rollup)
 {
 	static Statement statement = {
 		"INSERT INTO clickstream.rollups (rollup, target, definition, owner, query, keys, "
-		"settings, retention, complete) VALUES ($1, $2, $3, $4, $5, $6::name[], "
-	"coalesce($7, '{}'), $8, $9) RETURNING id"};
+		"settings, retention, complete, phase) VALUES ($1, $2, $3, $4, $5, $6::name[], "
+	"coalesce($7, '{}'), $8, $9, $10) RETURNING id"};
 	Arguments	arguments = {0};
 
 	put_rollup(&arguments, rollup);
@@ -85,7 +124,7 @@ catalog_rollup_update(const Rollup *rollup)
 	static Statement statement = {
 		"UPDATE clickstream.rollups SET rollup = $1, target = $2, definition = $3, owner = $4, "
 		"query = $5, keys = $6::name[], settings = coalesce($7, '{}'), retention = $8, "
-	"complete = $9 WHERE id = $10"};
+	"complete = $9, phase = $10 WHERE id = $11"};
 	Arguments	arguments = {0};
 
 	put_rollup(&arguments, rollup);
@@ -100,5 +139,51 @@ catalog_rollup_delete(int32 id)
 	Arguments	arguments = {0};
 
 	put_int4(&arguments, id);
+	(void) catalog_write_one(&statement, &arguments);
+}
+
+/* ---------------------------------------------------------------- noted groups */
+
+void
+catalog_noted_groups_insert(int32 rollup_id, const Datum *groups, int n)
+{
+	static Statement statement = {
+		"INSERT INTO clickstream.noted_groups (rollup_id, keys) SELECT $1, unnest($2)"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, rollup_id);
+	put_array(&arguments, BYTEAOID, BYTEAARRAYOID, unconstify(Datum *, groups), NULL, n);
+	(void) catalog_write_one(&statement, &arguments);
+}
+
+static void *
+read_bytes(Reader *reader)
+{
+	bool		is_null;
+	Datum		value = next_value(reader, &is_null);
+
+	return PG_DETOAST_DATUM_COPY(value);
+}
+
+List *
+catalog_noted_groups_take(int32 rollup_id, int most)
+{
+	static Statement statement = {
+		"DELETE FROM clickstream.noted_groups WHERE ctid = ANY (ARRAY("
+		"SELECT ctid FROM clickstream.noted_groups WHERE rollup_id = $1 LIMIT $2)) RETURNING keys"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, rollup_id);
+	put_int4(&arguments, most);
+	return catalog_read_rows(&statement, &arguments, read_bytes, catalog_execute);
+}
+
+void
+catalog_noted_groups_delete(int32 rollup_id)
+{
+	static Statement statement = {"DELETE FROM clickstream.noted_groups WHERE rollup_id = $1"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, rollup_id);
 	(void) catalog_write_one(&statement, &arguments);
 }

@@ -257,6 +257,7 @@ CREATE TABLE rollups (
     settings         jsonb NOT NULL DEFAULT '{}',
     retention        interval,
     complete         boolean NOT NULL DEFAULT false,
+    phase            text CHECK (phase IN ('waiting', 'filling', 'settling')),
     created_at       timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX rollups_target_idx ON rollups (target);
@@ -265,6 +266,13 @@ COMMENT ON COLUMN rollups.definition IS 'a view with the rollup''s query as it i
 COMMENT ON COLUMN rollups.query IS 'the query as it was written';
 COMMENT ON COLUMN rollups.settings IS 'the settings that give the query its meaning, as they were when the rollup was made';
 COMMENT ON COLUMN rollups.complete IS 'whether all rows that were there before the rollup are in it';
+COMMENT ON COLUMN rollups.phase IS 'while a worker fills it: waiting, filling, settling';
+
+CREATE TABLE noted_groups (
+    rollup_id        int NOT NULL,
+    keys             bytea NOT NULL
+);
+COMMENT ON TABLE noted_groups IS 'groups of a rollup that is being filled whose rows were changed or deleted meanwhile: computed again at the end';
 
 -- What a rollup's table and target call; not for anybody else.
 CREATE FUNCTION _rollup_trigger() RETURNS trigger
@@ -310,6 +318,10 @@ COMMENT ON FUNCTION drop_rollup IS 'drops a rollup and its table';
 CREATE FUNCTION refresh_rollup(name text, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_refresh_rollup';
 COMMENT ON FUNCTION refresh_rollup IS 'computes the groups of a time range again from the raw rows, at once for readers';
+
+CREATE FUNCTION wait_for_rollup(name text, timeout interval DEFAULT '1 hour') RETURNS boolean
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_wait_for_rollup';
+COMMENT ON FUNCTION wait_for_rollup IS 'waits until a rollup that is filled in the background is complete; false when the time is up before';
 
 CREATE FUNCTION check_rollup(name text, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL,
     OUT difference text, OUT expected jsonb, OUT found jsonb)
@@ -456,11 +468,26 @@ COMMENT ON COLUMN stat_sources.detail IS 'why it is in that state, where there i
 COMMENT ON COLUMN stat_sources.lag IS 'records in Kafka that are not committed here yet, NULL while not known';
 COMMENT ON COLUMN stat_sources.last_error IS 'stays after the error is over: see last_error_at';
 
+CREATE FUNCTION _rollup_progress(OUT rollup_id int, OUT pid int, OUT detail text, OUT started_at timestamptz,
+    OUT blocks_done bigint, OUT blocks_total bigint, OUT groups_done bigint, OUT groups_total bigint,
+    OUT last_error text, OUT last_error_at timestamptz)
+    RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_rollup_progress';
+COMMENT ON FUNCTION _rollup_progress IS 'how far the rollups are that are being filled: under the view stat_rollups';
+
 CREATE VIEW stat_rollups WITH (security_invoker = true) AS
 SELECT r.rollup, r.target, r.complete,
-       CASE WHEN r.complete THEN 'complete' ELSE 'incomplete' END AS state
-FROM clickstream.rollups r;
-COMMENT ON VIEW stat_rollups IS 'each rollup and whether it is complete';
+       CASE WHEN r.complete THEN 'complete' WHEN r.phase IS NULL THEN 'incomplete' ELSE 'filling' END AS state,
+       CASE WHEN r.phase = 'filling' THEN CASE WHEN p.groups_total > 0 THEN 'merging' ELSE 'reading' END ELSE r.phase END AS phase,
+       p.detail, p.started_at, p.blocks_done, p.blocks_total, p.groups_done, p.groups_total,
+       p.last_error, p.last_error_at, nullif(p.pid, 0) AS pid
+FROM clickstream.rollups r
+LEFT JOIN clickstream._rollup_progress() p ON p.rollup_id = r.id AND r.phase IS NOT NULL;
+COMMENT ON VIEW stat_rollups IS 'each rollup: whether it is complete, and while it is filled, how far that is';
+COMMENT ON COLUMN stat_rollups.state IS 'complete, filling, or incomplete: made without the rows that were there before';
+COMMENT ON COLUMN stat_rollups.phase IS 'while it is filled: waiting for a moment without writers, reading, merging, settling';
+COMMENT ON COLUMN stat_rollups.blocks_done IS 'blocks of the table that are read, of blocks_total';
+COMMENT ON COLUMN stat_rollups.groups_done IS 'groups of those read that are in the rollup, of groups_total';
+COMMENT ON COLUMN stat_rollups.last_error IS 'why it began again, if it did';
 
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 SELECT s.sink,

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -14,6 +16,7 @@
 #include "utils/guc.h"
 
 #include "launcher.h"
+#include "rollup_api.h"
 #include "utility_hook.h"
 #include "worker_slot.h"
 
@@ -56,6 +59,11 @@ define_settings(void)
 							 "Whether source and sink workers run in this server.",
 							 "Switched off, all end at once; switched on, each goes on where it was.",
 							 &clickstream_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("clickstream.fill_at_once",
+							"The size up to which a table is read within create_rollup.",
+							"A larger table is read in the background, while others write to it. -1 reads every table at once.",
+							&clickstream_fill_at_once, 128 * 1024, -1, MAX_KILOBYTES, PGC_USERSET,
+							GUC_UNIT_KB, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("clickstream");
 }
 

@@ -119,7 +119,7 @@ register_worker(Launcher *launcher, int index, const SlotView *view)
 {
 	Tenant	   *tenant = &launcher->tenants[index];
 	WorkerSlot *slot = &launcher->slots[index];
-	const char *kind = view->kind == WORKER_SOURCE ? "source" : "sink";
+	const char *kind = worker_kind_name(view->kind);
 	BackgroundWorker worker;
 
 	memset(&worker, 0, sizeof(worker));

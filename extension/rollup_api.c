@@ -7,10 +7,13 @@
  * what the query depends on; a guard on the table; triggers on the target and its partitions; a row
  * of clickstream.rollups.  check_rollup is in rollup_check.c.
  *
- * All of it happens in the caller's transaction, while writers of the target are locked out, so
+ * All of it happens in the caller's transaction, but for a large table's rows: a worker reads
+ * those (rollup_fill.c).  A small table's are read while writers of the target are locked out, so
  * nothing is counted twice or missed.
  */
 #include "postgres.h"
+
+#include <signal.h>
 
 #include "access/table.h"
 #include "access/xact.h"
@@ -22,6 +25,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -33,13 +37,19 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "launcher.h"
 #include "rollup_api.h"
 #include "rollup_depend.h"
+#include "rollup_lock.h"
 #include "rollup_query.h"
 #include "rollup_rules.h"
 #include "rollup_set.h"
 #include "rollup_trigger.h"
 #include "statement.h"
+#include "worker_slot.h"
+
+/* KB; a setting, see clickstream.c */
+int			clickstream_fill_at_once = 128 * 1024;
 
 PG_FUNCTION_INFO_V1(clickstream_create_rollup);
 PG_FUNCTION_INFO_V1(clickstream_drop_rollup);
@@ -86,14 +96,6 @@ rollup_by_name(text *name, LOCKMODE lock)
 				 errhint("SELECT rollup FROM clickstream.rollups lists them.")));
 	require_owner(relation);
 	return rollup;
-}
-
-/* Keeps writers of the target and of each of its partitions out until the transaction's end. */
-static void
-lock_out_writers(Oid target)
-{
-	LockRelationOid(target, ShareRowExclusiveLock);
-	list_free(find_all_inheritors(target, ShareRowExclusiveLock, NULL));
 }
 
 /* ---------------------------------------------------------------- the table */
@@ -248,7 +250,7 @@ key_list(const RollupQuery *query)
 
 static void
 record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, Interval *retention,
-	   bool complete)
+	   RollupPhase phase, bool complete)
 {
 	Rollup		row = {0};
 
@@ -261,6 +263,7 @@ record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, I
 	row.settings = rollup_settings_now();
 	row.retention = retention;
 	row.complete = complete;
+	row.phase = phase;
 	(void) catalog_rollup_insert(&row);
 	rollup_depend(rollup, definition);
 	rollup_depend_on_columns(rollup, query->n_columns, ROLLUP_GUARD);
@@ -308,6 +311,42 @@ creation_schema(const RangeVar *name)
 	return RangeVarGetCreationNamespace(name);
 }
 
+/* in blocks, of all that has rows */
+static uint64
+size_of(Oid target)
+{
+	uint64		blocks = 0;
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(target, AccessShareLock, NULL))
+	{
+		Relation	relation = table_open(lfirst_oid(cell), NoLock);
+
+		if (RELKIND_HAS_TABLE_AM(relation->rd_rel->relkind))
+			blocks += RelationGetNumberOfBlocks(relation);
+		table_close(relation, NoLock);
+	}
+	return blocks;
+}
+
+static bool
+is_for_worker(Oid target)
+{
+	return clickstream_fill_at_once >= 0 &&
+		size_of(target) > (uint64) clickstream_fill_at_once * 1024 / BLCKSZ;
+}
+
+static void
+leave_to_worker(const char *name)
+{
+	launcher_wake_at_commit();
+	ereport(NOTICE,
+			(errmsg("rollup \"%s\" is filled in the background", name),
+			 errdetail("It is not complete before clickstream.stat_rollups says so."),
+			 errhint("SELECT clickstream.wait_for_rollup('%s', '1 hour') waits for it, in another transaction.",
+					 name)));
+}
+
 static void
 create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *retention)
 {
@@ -319,6 +358,7 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *
 	RollupSet  *set;
 	Oid			rollup;
 	Oid			definition;
+	bool		for_worker;
 
 	kept.from = rollup_oldest(&wanted);
 	refuse_taken_name(name, schema);
@@ -326,18 +366,25 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *
 	refuse_rollup_as_target(query->target);
 	refuse_retention(query, retention);
 	require_owner(query->target);
-	lock_out_writers(query->target);
+	for_worker = with_data && is_for_worker(query->target);
+	if (!for_worker || !rollup_triggers_are_installed(query->target))
+	{
+		rollup_lock_out_writers(query->target);
+		rollup_triggers_install(query->target);
+	}
 
 	definition = make_definition(name, schema, raw, text);
 	rollup = make_table(name, schema, query);
 	rollup_guard_install(rollup);
-	rollup_triggers_install(query->target);
-	record(rollup, definition, query, text, retention, with_data);
+	record(rollup, definition, query, text, retention,
+		   for_worker ? ROLLUP_WAITING : ROLLUP_FILLED, with_data && !for_worker);
 	rollup_set_changed(query->target);
 	CommandCounterIncrement();
 
 	set = rollup_set_open(query->target);
-	if (with_data)
+	if (for_worker)
+		leave_to_worker(name->relname);
+	else if (with_data)
 		rollup_set_fill(set, rollup, &kept);
 	else
 		rollup_set_fill_with_nothing(set, rollup);
@@ -369,6 +416,7 @@ void
 rollup_forget(const Rollup *rollup)
 {
 	catalog_rollup_delete(rollup->id);
+	catalog_noted_groups_delete(rollup->id);
 	CommandCounterIncrement();
 	if (get_rel_name(rollup->target) == NULL)
 		return;
@@ -377,13 +425,32 @@ rollup_forget(const Rollup *rollup)
 	rollup_set_changed(rollup->target);
 }
 
+/* It would hold on to the rollup until it has read the whole target. */
+static void
+stop_worker(const Rollup *rollup)
+{
+	WorkerSlot *slot;
+	pid_t		pid = 0;
+
+	if (rollup->phase == ROLLUP_FILLED || worker_slots_of(WORKER_ROLLUP, rollup->id, &slot, 1) == 0)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	if (slot->kind == WORKER_ROLLUP && slot->object_id == rollup->id)
+		pid = slot->pid;
+	SpinLockRelease(&slot->mutex);
+	if (pid != 0)
+		kill(pid, SIGTERM);
+	launcher_wake_at_commit();
+}
+
 /* The order of locks is that of a writer: the target first. */
 Datum
 clickstream_drop_rollup(PG_FUNCTION_ARGS)
 {
 	Rollup	   *rollup = rollup_by_name(PG_GETARG_TEXT_PP(0), NoLock);
 
-	lock_out_writers(rollup->target);
+	stop_worker(rollup);
+	rollup_lock_out_writers(rollup->target);
 	LockRelationOid(rollup->rollup, AccessExclusiveLock);
 	rollup_forget(rollup);
 	run_ddl(psprintf("DROP TABLE %s", qualified_name(rollup->rollup)));
@@ -432,6 +499,16 @@ tell_kept(const Rollup *rollup, int64 n)
 				 errhint("clickstream.check_rollup shows them as extra.")));
 }
 
+static void
+refuse_unfilled(const Rollup *rollup)
+{
+	if (rollup->phase != ROLLUP_FILLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rollup \"%s\" is still being filled", get_rel_name(rollup->rollup)),
+				 errhint("clickstream.wait_for_rollup waits until it is complete.")));
+}
+
 Datum
 clickstream_refresh_rollup(PG_FUNCTION_ARGS)
 {
@@ -445,7 +522,8 @@ clickstream_refresh_rollup(PG_FUNCTION_ARGS)
 				 errhint("SELECT rollup FROM clickstream.rollups lists them.")));
 	rollup = rollup_by_name(PG_GETARG_TEXT_PP(0), NoLock);
 	range = rollup_range_arguments(fcinfo, 1, rollup);
-	lock_out_writers(rollup->target);
+	refuse_unfilled(rollup);
+	rollup_lock_out_writers(rollup->target);
 	set = rollup_set_open(rollup->target);
 	tell_kept(rollup, rollup_set_fill(set, rollup->rollup, &range));
 	rollup_set_close(set);

@@ -13,6 +13,9 @@
 #include "catalog.h"
 #include "rollup_set.h"
 
+/* setting: tables up to this size, in KB, are read within create_rollup; -1: all */
+extern int	clickstream_fill_at_once;
+
 /* the rollup of that name, whose owner the caller acts for; else an error */
 extern Rollup *rollup_by_name(text *name, LOCKMODE lock);
 

@@ -40,6 +40,7 @@
 #include "rollup_delta.h"
 #include "rollup_depend.h"
 #include "rollup_merge.h"
+#include "rollup_note.h"
 #include "rollup_query.h"
 #include "rollup_recompute.h"
 #include "rollup_set.h"
@@ -416,6 +417,8 @@ typedef struct Change
 	List	   *except;
 	const RollupRange *range;
 	int64	   *kept;			/* out: groups of the range that have no rows */
+	void		(*work) (RollupMerge *merge, void *argument);
+	void	   *argument;
 } Change;
 
 static Tuplestorestate *
@@ -479,7 +482,9 @@ recompute_groups(RollupSet *set, RollupPlan *plan, const Change *change)
 	RollupTouched touched = {.again = change->again, .except = change->except};
 
 	touched.groups = states_of_rows(set, plan, change->all, change->desc);
-	if (tuplestore_tuple_count(touched.groups) > 0)
+	if (plan->rollup->phase == ROLLUP_FILLING)
+		rollup_note_groups(plan->merge, plan->rollup->id, touched.groups);
+	else if (tuplestore_tuple_count(touched.groups) > 0)
 	{
 		touched.old = states_of_part(set, plan, change, change->old, touched.groups);
 		touched.fresh = states_of_part(set, plan, change, change->fresh, touched.groups);
@@ -553,8 +558,14 @@ apply_to_all(RollupSet *set, const Change *change,
 {
 	ListCell   *cell;
 
+	/* one that nobody has begun to fill will be read from the table itself */
 	foreach(cell, set->plans)
-		apply(set, lfirst(cell), change, action);
+	{
+		RollupPlan *plan = lfirst(cell);
+
+		if (plan->rollup->phase != ROLLUP_WAITING)
+			apply(set, plan, change, action);
+	}
 }
 
 static void
@@ -699,6 +710,20 @@ rollup_set_compute(RollupSet *set, int n, Tuplestorestate *rows, TupleDesc desc)
 	apply(set, list_nth(set->plans, n), &change, compute_states);
 }
 
+static void
+do_work(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	change->work(plan->merge, change->argument);
+}
+
+void
+rollup_set_work(RollupSet *set, Oid rollup, void (*work) (RollupMerge *merge, void *argument), void *argument)
+{
+	Change		change = {.work = work, .argument = argument};
+
+	apply(set, plan_of(set, rollup), &change, do_work);
+}
+
 int64
 rollup_set_fill(RollupSet *set, Oid rollup, const RollupRange *range)
 {
@@ -722,10 +747,23 @@ rollup_set_fill_with_nothing(RollupSet *set, Oid rollup)
 	table_close(target, NoLock);
 }
 
+/* What a worker has read and not yet put in place must never get there. */
+static void
+begin_to_fill_again(RollupPlan *plan)
+{
+	Rollup	   *rollup = catalog_rollup_by_id(plan->rollup->id);
+
+	rollup->phase = ROLLUP_WAITING;
+	catalog_rollup_update(rollup);
+	rollup_set_changed(rollup->target);
+}
+
 static void
 truncate_rollup(RollupSet *set, RollupPlan *plan, const Change *change)
 {
 	rollup_merge_truncate(plan->merge);
+	if (plan->rollup->phase == ROLLUP_FILLING)
+		begin_to_fill_again(plan);
 	if (plan->query->is_single_group)
 		fill_range(set, plan, change);
 }

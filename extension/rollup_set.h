@@ -14,6 +14,8 @@
 #include "rollup_query.h"
 #include "utils/jsonb.h"
 
+struct RollupMerge;
+
 /* groups by their time key: from <= key < to; a bound that is not there is open */
 typedef struct RollupRange
 {
@@ -55,6 +57,10 @@ extern void rollup_set_compute(RollupSet *set, int n, Tuplestorestate *rows, Tup
 
 /* In a PG_CATCH: says which rollup it was, and throws again. */
 extern void rollup_throw_naming(const char *rollup, MemoryContext context);
+
+/* Does something with one rollup, as its owner and under its settings. */
+extern void rollup_set_work(RollupSet *set, Oid rollup, void (*work) (struct RollupMerge *merge, void *argument),
+							void *argument);
 
 /* The row of a rollup without GROUP BY is there from the start. */
 extern void rollup_set_fill_with_nothing(RollupSet *set, Oid rollup);

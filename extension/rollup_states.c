@@ -10,7 +10,8 @@
  * And the topmost Agg of the plan is told to do the first half of a parallel aggregate only
  * (AGGSPLIT_INITIAL_SERIAL), so that the executor hands out states, serialised where they are
  * internal.  Nothing may stand above the aggregates then, hence rollup_query_of_states; nor may the
- * planner have split the aggregate itself, hence no parallel plan.
+ * planner have split the aggregate itself, except into the two halves of a parallel plan: of these the
+ * second is told to hand out what it combined.
  */
 #include "postgres.h"
 
@@ -79,23 +80,37 @@ make_named_tuplestore(RangeTblEntry *rte, const char *name, TupleDesc desc, doub
 	}
 }
 
+/* The second half of a parallel aggregate, which combines states, hands out what it combined. */
+static void
+hand_out_combined(Aggref *aggref, AggSplit split)
+{
+	aggref->aggsplit = split;
+	aggref->aggtype = aggref->aggtranstype == INTERNALOID ? BYTEAOID : aggref->aggtranstype;
+}
+
 /* Makes a plan hand out states; the top of it is the aggregate over which nothing stands. */
 static void
 stop_at_states(PlannedStmt *plan)
 {
 	Agg		   *agg = (Agg *) plan->planTree;
+	bool		combines = IsA(agg, Agg) && agg->aggsplit == AGGSPLIT_FINAL_DESERIAL;
 	ListCell   *cell;
 
-	if (!IsA(agg, Agg) || agg->aggsplit != AGGSPLIT_SIMPLE)
+	if (!IsA(agg, Agg) || (agg->aggsplit != AGGSPLIT_SIMPLE && !combines))
 		elog(ERROR, "a rollup's query was planned without an aggregate on top: node %d",
 			 (int) nodeTag(agg));
-	agg->aggsplit = AGGSPLIT_INITIAL_SERIAL;
-	rollup_group_instead_of_sort(agg);
+	agg->aggsplit |= AGGSPLIT_INITIAL_SERIAL;
+	if (!combines)
+		rollup_group_instead_of_sort(agg);
 	foreach(cell, agg->plan.targetlist)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);
 
-		if (IsA(entry->expr, Aggref))
+		if (!IsA(entry->expr, Aggref))
+			continue;
+		if (combines)
+			hand_out_combined((Aggref *) entry->expr, agg->aggsplit);
+		else
 			mark_partial_aggref((Aggref *) entry->expr, AGGSPLIT_INITIAL_SERIAL);
 	}
 }
@@ -122,7 +137,7 @@ require_types(const PlannedStmt *plan, const RollupMerge *merge)
 }
 
 static PlannedStmt *
-plan_states(Query *query, const RollupMerge *merge)
+plan_states(Query *query, const RollupMerge *merge, int options)
 {
 	List	   *rewritten;
 	PlannedStmt *plan;
@@ -132,7 +147,7 @@ plan_states(Query *query, const RollupMerge *merge)
 	if (list_length(rewritten) != 1)
 		elog(ERROR, "a rollup's query was rewritten into %d", list_length(rewritten));
 	PushActiveSnapshot(GetTransactionSnapshot());
-	plan = pg_plan_query(linitial_node(Query, rewritten), "a rollup's query", 0, NULL);
+	plan = pg_plan_query(linitial_node(Query, rewritten), "a rollup's query", options, NULL);
 	PopActiveSnapshot();
 	stop_at_states(plan);
 	require_types(plan, merge);
@@ -145,7 +160,7 @@ rollup_states_plan(const RollupMerge *merge, TupleDesc desc, double n_rows)
 	Query	   *query = rollup_query_of_states(merge->query);
 
 	make_named_tuplestore(rt_fetch(merge->query->target_index, query->rtable), NEW_ROWS, desc, n_rows);
-	return plan_states(query, merge);
+	return plan_states(query, merge, 0);
 }
 
 PlannedStmt *
@@ -411,19 +426,24 @@ register_tuplestore(QueryEnvironment *environment, const char *name, Tuplestores
 	register_rows(environment, name, store, tuplestore_tuple_count(store), desc);
 }
 
-/* Runs a plan under the active snapshot. */
+/* Runs a plan under the active snapshot.  What outlives that snapshot must not point into a table. */
 static Tuplestorestate *
-run(PlannedStmt *plan, QueryEnvironment *environment)
+run(PlannedStmt *plan, QueryEnvironment *environment, const RollupRows *which)
 {
+	bool		outlives = which != NULL && which->snapshot != NULL;
 	Tuplestorestate *states = tuplestore_begin_heap(true, false, work_mem);
 	DestReceiver *receiver = CreateDestReceiver(DestTuplestore);
 	QueryDesc  *query;
 
-	SetTuplestoreDestReceiverParams(receiver, states, CurrentMemoryContext, false, NULL, NULL);
+	SetTuplestoreDestReceiverParams(receiver, states, CurrentMemoryContext, outlives, NULL, NULL);
 	query = CreateQueryDesc(plan, "a rollup's query", GetActiveSnapshot(), InvalidSnapshot, receiver,
 							NULL, environment, 0);
 	ExecutorStart(query, 0);
+	if (which != NULL && which->told != NULL)
+		rollup_progress_watch(query, which->told, which->told_argument);
 	compat_executor_run(query);
+	if (which != NULL && which->told != NULL)
+		rollup_progress_end();
 	ExecutorFinish(query);
 	ExecutorEnd(query);
 	FreeQueryDesc(query);
@@ -439,7 +459,7 @@ rollup_states_of(PlannedStmt *plan, Tuplestorestate *rows, TupleDesc desc)
 
 	register_tuplestore(environment, NEW_ROWS, rows, desc);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	states = run(plan, environment);
+	states = run(plan, environment, NULL);
 	PopActiveSnapshot();
 	return states;
 }
@@ -483,11 +503,14 @@ rollup_states_of_target(RollupMerge *merge, const RollupRows *which)
 		add_range(query, merge->query, which->range);
 		bound_by_range(query, merge->query, which->range);
 	}
-	plan = plan_states(query, merge);
+	plan = plan_states(query, merge, which->snapshot != NULL ? CURSOR_OPT_PARALLEL_OK : 0);
 
 	CommandCounterIncrement();
-	PushActiveSnapshot(which->touched != NULL ? GetTransactionSnapshot() : GetLatestSnapshot());
-	states = run(plan, environment);
+	if (which->snapshot != NULL)
+		PushActiveSnapshot(which->snapshot);
+	else
+		PushActiveSnapshot(which->touched != NULL ? GetTransactionSnapshot() : GetLatestSnapshot());
+	states = run(plan, environment, which);
 	PopActiveSnapshot();
 	return states;
 }

@@ -8,9 +8,11 @@
 #include "postgres.h"
 
 #include "nodes/plannodes.h"
+#include "utils/snapshot.h"
 #include "utils/tuplestore.h"
 
 #include "rollup_merge.h"
+#include "rollup_progress.h"
 #include "rollup_query.h"
 #include "rollup_set.h"
 
@@ -21,6 +23,9 @@ typedef struct RollupRows
 	const bool *null_keys;		/* whether touched has NULL in a key */
 	List	   *except;			/* not those of partitions with these OIDs */
 	const RollupRange *range;	/* only groups within, or NULL */
+	Snapshot	snapshot;		/* as seen by it, or NULL: as all is now */
+	RollupProgress told;		/* how far it is, or NULL */
+	void	   *told_argument;
 } RollupRows;
 
 /* the plan over a named tuplestore that has the target's row type; may be kept and run again */

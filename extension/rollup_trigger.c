@@ -441,6 +441,20 @@ rollup_triggers_install(Oid target)
 	}
 }
 
+/* whoever makes or attaches a partition sees to it, so the target tells for all */
+bool
+rollup_triggers_are_installed(Oid target)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(triggers); i++)
+	{
+		if (!OidIsValid(get_trigger_oid(target, triggers[i].name, true)))
+			return false;
+	}
+	return true;
+}
+
 void
 rollup_triggers_remove(Oid target)
 {

@@ -19,6 +19,7 @@ extern PGDLLEXPORT void rollup_prepare_partition(Oid partition);
 /* the target and all below it; the second when its last rollup went */
 extern void rollup_triggers_install(Oid target);
 extern void rollup_triggers_remove(Oid target);
+extern bool rollup_triggers_are_installed(Oid target);
 
 /* one partition; returns whether it had no triggers before */
 extern bool rollup_trigger_install_on(Oid partition);

@@ -17,6 +17,7 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -127,6 +128,14 @@ read_wanted(void)
 
 		if (sink_may_run(sink))
 			list = want(list, WORKER_SINK, sink->id, sink->name, 0, 1, sink->owner);
+	}
+	foreach(cell, catalog_rollups_to_fill())
+	{
+		Rollup	   *rollup = lfirst(cell);
+		char	   *name = get_rel_name(rollup->rollup);
+
+		if (name != NULL)
+			list = want(list, WORKER_ROLLUP, rollup->id, name, 0, 1, rollup->owner);
 	}
 	return list;
 }
@@ -258,7 +267,7 @@ write_slots(List *list)
 			fill_slot(slot, wanted);
 		else
 			ereport(LOG, (errmsg("no room for a worker of clickstream %s \"%s\"",
-								 wanted->kind == WORKER_SOURCE ? "source" : "sink", wanted->name),
+								 worker_kind_name(wanted->kind), wanted->name),
 						  errhint("Raise clickstream.max_workers and restart the server.")));
 	}
 }

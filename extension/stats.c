@@ -97,7 +97,7 @@ put_row(ReturnSetInfo *result, const WorkerSlot *slot)
 	Row			row = {0};
 	char	   *waits = held_up_by(slot->pid);
 
-	add_text(&row, slot->kind == WORKER_SOURCE ? "source" : "sink");
+	add_text(&row, worker_kind_name(slot->kind));
 	add(&row, Int32GetDatum(slot->object_id), false);
 	add(&row, Int32GetDatum(slot->worker_no), false);
 	add(&row, Int32GetDatum(slot->pid), false);

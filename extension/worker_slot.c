@@ -24,6 +24,12 @@ bool		clickstream_enabled = true;
 
 static WorkerSlot *slot_array = NULL;
 
+const char *
+worker_kind_name(WorkerKind kind)
+{
+	return kind == WORKER_SOURCE ? "source" : kind == WORKER_SINK ? "sink" : "rollup";
+}
+
 static int
 slot_count(void)
 {

@@ -21,7 +21,8 @@ typedef enum WorkerKind
 {
 	WORKER_NONE,				/* the slot is free */
 	WORKER_SOURCE,
-	WORKER_SINK
+	WORKER_SINK,
+	WORKER_ROLLUP				/* lives while a rollup is filled */
 } WorkerKind;
 
 typedef enum WorkerState
@@ -71,6 +72,13 @@ typedef struct WorkerSlot
 	int64		retries;
 	XLogRecPtr	acknowledged;	/* a sink: everything before it is in Elasticsearch */
 
+	/* a rollup: how far it is filled */
+	TimestampTz begun_at;		/* 0: not yet */
+	int64		blocks_done;
+	int64		blocks_total;
+	int64		groups_done;
+	int64		groups_total;
+
 	/*
 	 * wait_for_source and wait_for_sink: the caller raises `asked` and wakes the worker; the worker
 	 * asks Kafka how far it goes, and once all that is committed sets `answered` to the `asked` it
@@ -80,6 +88,9 @@ typedef struct WorkerSlot
 	uint64		answered;
 	ConditionVariable changed;
 } WorkerSlot;
+
+/* source, sink or rollup */
+extern PGDLLEXPORT const char *worker_kind_name(WorkerKind kind);
 
 /* settings */
 extern PGDLLEXPORT int clickstream_max_workers;

@@ -137,7 +137,7 @@ worker_begin(WorkerSlot *slot)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the owner of %s \"%s\" has been dropped",
-						slot->kind == WORKER_SOURCE ? "source" : "sink", slot->name),
+						worker_kind_name(slot->kind), slot->name),
 				 errdetail("The role with OID %u does not exist.", slot->owner),
 				 errhint("Drop it and create it again as a role that owns the table.")));
 	SetUserIdAndSecContext(slot->owner, SECURITY_LOCAL_USERID_CHANGE);

@@ -114,7 +114,7 @@ is_deeply(\%says, \%can, 'operations.md has all states, and no other');
 for my $row (table('docs/operations.md', 'setting'))
 {
     my ($name, $default, undef, $change) = @$row;
-    my $context = $change eq 'restart' ? 'postmaster' : $change eq 'reload' ? 'sighup' : $change;
+    my $context = $change eq 'restart' ? 'postmaster' : $change eq 'reload' ? 'sighup' : $change eq 'session' ? 'user' : $change;
     is(value("SELECT boot_val, context FROM pg_settings WHERE name = '$name'"),
         "$default|$context", "default of $name and how it is changed");
 }

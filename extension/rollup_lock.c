@@ -1,0 +1,197 @@
+/*
+ * rollup_lock.c
+ *		All writers of a rollup's target kept out for a moment.
+ *
+ * Called by rollup_api.c, for the rest of a transaction, and by rollup_fill.c, over several.  Decides
+ * how long others may be held up by that.
+ *
+ * Whoever waits for a lock makes all wait who come after him, also for one that does not conflict with
+ * those held.  So nobody here waits for a long transaction: after a moment all is let go, those who
+ * came meanwhile go on, and it is tried again.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "rollup_lock.h"
+
+/* how long writers may be held up by one try, and how long they have to themselves before the next */
+#define TRY_MS 400
+#define PAUSE_MS 200
+
+/* keeps everybody out who writes rows or makes triggers, and lets readers in */
+#define LOCK_MODE ShareRowExclusiveLock
+
+static int
+ms_until(TimestampTz moment)
+{
+	return Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), moment));
+}
+
+static void
+wait_at_most(int ms)
+{
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%d", ms);
+	(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+}
+
+/* ---------------------------------------------------------------- for a transaction */
+
+static void
+lock_all(Oid target, int ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	int			level = NewGUCNestLevel();
+	ListCell   *cell;
+
+	wait_at_most(ms);
+	LockRelationOid(target, LOCK_MODE);
+	foreach(cell, find_all_inheritors(target, NoLock, NULL))
+	{
+		wait_at_most(ms_until(until));
+		LockRelationOid(lfirst_oid(cell), LOCK_MODE);
+	}
+	AtEOXact_GUC(true, level);
+}
+
+/* all of them or none */
+static bool
+try_to_lock_all(Oid target, int ms)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool locked = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		lock_all(target, ms);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		FreeErrorData(error);
+		locked = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+/* Two transactions that both wrote, and both want to lock out the other: the deadlock is to be found. */
+static bool
+has_written(Oid target)
+{
+	Relation	relation = table_open(target, AccessShareLock);
+	bool		has = CheckRelationLockedByMe(relation, RowExclusiveLock, true);
+
+	table_close(relation, NoLock);
+	return has;
+}
+
+static void
+lock_all_waiting(Oid target)
+{
+	LockRelationOid(target, LOCK_MODE);
+	list_free(find_all_inheritors(target, LOCK_MODE, NULL));
+}
+
+static void
+let_others_pass(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_MS,
+					 compat_wait_event("ClickstreamRollupLock"));
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* The caller's own lock_timeout is obeyed as if it were one lock. */
+void
+rollup_lock_out_writers(Oid target)
+{
+	int			most = LockTimeout;
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), most);
+
+	if (has_written(target))
+	{
+		lock_all_waiting(target);
+		return;
+	}
+	while (!try_to_lock_all(target, most > 0 ? Min(TRY_MS, ms_until(until)) : TRY_MS))
+	{
+		if (most > 0 && GetCurrentTimestamp() >= until)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("canceling statement due to lock timeout"),
+					 errdetail("Transactions that write to the table are under way.")));
+		let_others_pass();
+	}
+}
+
+/* ---------------------------------------------------------------- over several transactions */
+
+static void
+hold(Oid relation, List **held)
+{
+	LockRelId  *id = palloc(sizeof(LockRelId));
+
+	id->relId = relation;
+	id->dbId = MyDatabaseId;
+	LockRelationIdForSession(id, LOCK_MODE);
+	*held = lappend(*held, id);
+}
+
+void
+rollup_hold_writers(Oid target, List **held)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TRY_MS);
+	int			level = NewGUCNestLevel();
+	ListCell   *cell;
+
+	wait_at_most(TRY_MS);
+	hold(target, held);
+	foreach(cell, find_all_inheritors(target, NoLock, NULL))
+	{
+		if (lfirst_oid(cell) == target)
+			continue;
+		wait_at_most(ms_until(until));
+		hold(lfirst_oid(cell), held);
+	}
+	AtEOXact_GUC(true, level);
+}
+
+void
+rollup_release_writers(List **held)
+{
+	ListCell   *cell;
+
+	foreach(cell, *held)
+		UnlockRelationIdForSession(lfirst(cell), LOCK_MODE);
+	list_free_deep(*held);
+	*held = NIL;
+}

@@ -1,0 +1,157 @@
+/*
+ * rollup_main.c
+ *		The life of a rollup worker: fills one rollup while others write to its table, and ends.
+ *
+ * Owns the order of the steps and their transactions; what a step does is in the other library's
+ * rollup_fill.c.  Called by the launcher, for as long as the catalog has a phase for the rollup.
+ *
+ * An error ends the process: the launcher starts the next one, which begins again.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "launcher.h"
+#include "rollup_fill.h"
+#include "worker.h"
+
+PGDLLEXPORT void clickstream_rollup_main(Datum main_arg);
+
+/* There is nothing that a crash may not undo: the rollup is filled again. */
+static void
+begin(WorkerSlot *slot)
+{
+	worker_begin(slot);
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
+static RollupPhase
+phase_now(WorkerSlot *slot, RollupFill *fill)
+{
+	RollupPhase phase;
+
+	begin(slot);
+	phase = rollup_fill_phase(fill);
+	worker_commit();
+	return phase;
+}
+
+/* One try; a caught error that says that writers do not stop is none. */
+static bool
+try_to_enter(WorkerSlot *slot, RollupFill *fill, RollupPhase from, RollupPhase to, bool *busy)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool entered = false;
+
+	*busy = false;
+	PG_TRY();
+	{
+		begin(slot);
+		entered = rollup_fill_enter(fill, from, to);
+		worker_commit();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FlushErrorState();
+		worker_rollback();
+		*busy = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (!entered)
+		rollup_fill_let_go(fill);
+	return entered;
+}
+
+/* Tries until writers have stopped for a moment.  They are still kept out when it returns true. */
+static bool
+enter(WorkerSlot *slot, RollupFill *fill, RollupPhase from, RollupPhase to)
+{
+	bool		busy;
+	int			attempt = 0;
+
+	while (!try_to_enter(slot, fill, from, to, &busy))
+	{
+		if (!busy)
+			return false;
+		worker_set_state(slot, WORKER_WAITING, "waits for a moment without transactions that write to the table");
+		worker_pause(Min(attempt++, 4), "ClickstreamRollupWait");
+		if (worker_should_stop())
+			proc_exit(0);
+	}
+	worker_set_state(slot, WORKER_RUNNING, NULL);
+	return true;
+}
+
+static bool
+merge(WorkerSlot *slot, RollupFill *fill)
+{
+	bool		more;
+
+	begin(slot);
+	more = rollup_fill_merge(fill);
+	worker_commit();
+	return more;
+}
+
+static bool
+settle(WorkerSlot *slot, RollupFill *fill)
+{
+	bool		more;
+
+	begin(slot);
+	more = rollup_fill_settle(fill);
+	worker_commit();
+	return more;
+}
+
+/* Returns early when the catalog has another phase: it is looked at again. */
+static void
+fill_all(WorkerSlot *slot, RollupFill *fill)
+{
+	begin(slot);
+	rollup_fill_clear(fill);
+	worker_commit();
+	if (!enter(slot, fill, ROLLUP_WAITING, ROLLUP_FILLING))
+		return;
+
+	/* its snapshot is taken while nobody writes */
+	begin(slot);
+	rollup_fill_let_go(fill);
+	rollup_fill_read(fill);
+	worker_commit();
+	while (merge(slot, fill))
+		;
+	if (!enter(slot, fill, ROLLUP_FILLING, ROLLUP_SETTLING))
+		return;
+	rollup_fill_let_go(fill);
+	while (settle(slot, fill))
+		;
+}
+
+void
+clickstream_rollup_main(Datum main_arg)
+{
+	WorkerSlot *slot = worker_attach(main_arg);
+	RollupFill *fill = rollup_fill_of(slot);
+	RollupPhase phase;
+
+	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "clickstream rollup worker", ALLOCSET_DEFAULT_SIZES));
+	while (!worker_should_stop() && (phase = phase_now(slot, fill)) != ROLLUP_FILLED)
+	{
+		if (phase == ROLLUP_WAITING)
+			fill_all(slot, fill);
+		else if (enter(slot, fill, phase, ROLLUP_WAITING))	/* another worker has not come to its end */
+			rollup_fill_let_go(fill);
+	}
+	launcher_wake_now();
+	proc_exit(0);
+}
