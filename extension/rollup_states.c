@@ -472,7 +472,7 @@ rollup_states_of_batch(PlannedStmt *plan, RollupBatch *batch)
 
 	register_rows(environment, NEW_ROWS, batch, rollup_batch_count(batch), NULL);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	states = run(plan, environment);
+	states = run(plan, environment, NULL);
 	PopActiveSnapshot();
 	return states;
 }

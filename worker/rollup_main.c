@@ -19,6 +19,9 @@
 #include "rollup_fill.h"
 #include "worker.h"
 
+/* how long a writer has to mend what could not be read */
+#define PAUSE_AFTER_ERROR_MS 5000
+
 PGDLLEXPORT void clickstream_rollup_main(Datum main_arg);
 
 /* There is nothing that a crash may not undo: the rollup is filled again. */
@@ -113,6 +116,48 @@ settle(WorkerSlot *slot, RollupFill *fill)
 	return more;
 }
 
+/*
+ * A row that the rollup cannot hold is there: until it has gone, or is another, no writer is to mind the
+ * rollup, least of all the one who deletes the row.
+ */
+static void
+wait_after_error(WorkerSlot *slot, RollupFill *fill)
+{
+	if (enter(slot, fill, ROLLUP_FILLING, ROLLUP_WAITING))
+		rollup_fill_let_go(fill);
+	worker_set_state(slot, WORKER_WAITING, "the table could not be read, and is read again after a pause");
+	worker_sleep(PAUSE_AFTER_ERROR_MS, "ClickstreamRollupWait");
+}
+
+/* The snapshot is taken while nobody writes; false, after a pause, when there was an error. */
+static bool
+read_all(WorkerSlot *slot, RollupFill *fill)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		begin(slot);
+		rollup_fill_let_go(fill);
+		rollup_fill_read(fill);
+		worker_commit();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		EmitErrorReport();
+		FlushErrorState();
+		worker_rollback();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (!done)
+		wait_after_error(slot, fill);
+	return done;
+}
+
 /* Returns early when the catalog has another phase: it is looked at again. */
 static void
 fill_all(WorkerSlot *slot, RollupFill *fill)
@@ -123,11 +168,8 @@ fill_all(WorkerSlot *slot, RollupFill *fill)
 	if (!enter(slot, fill, ROLLUP_WAITING, ROLLUP_FILLING))
 		return;
 
-	/* its snapshot is taken while nobody writes */
-	begin(slot);
-	rollup_fill_let_go(fill);
-	rollup_fill_read(fill);
-	worker_commit();
+	if (!read_all(slot, fill))
+		return;
 	while (merge(slot, fill))
 		;
 	if (!enter(slot, fill, ROLLUP_FILLING, ROLLUP_SETTLING))

@@ -7,7 +7,7 @@ use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('rollup_fill', 'clickstream.fill_at_once' => 0, autovacuum => 'off');
+my $node = new_node('rollup_fill', 'clickstream.fill_at_once' => 0, autovacuum => 'off', statement_timeout => '60s', restart_after_crash => 'on');
 my $seed = seed();
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -39,8 +39,8 @@ sql(q{
     CREATE TABLE clicks_1 PARTITION OF clicks FOR VALUES FROM ('2025-06-01') TO ('2025-06-02');
     CREATE TABLE clicks_2 PARTITION OF clicks FOR VALUES FROM ('2025-06-02') TO ('2025-06-03');
     CREATE INDEX ON clicks (occurred_at);
-    INSERT INTO clicks SELECT '2025-06-01'::timestamptz + n * interval '1 s', nullif('/p' || n % 7, '/p0'), n % 100, n = 1
-        FROM generate_series(1, 150000) n;
+    INSERT INTO clicks SELECT '2025-06-01'::timestamptz + n * interval '1 s', nullif('/p' || n % 7, '/p0'), n % 100 FROM generate_series(1, 150000) n;
+    INSERT INTO clicks VALUES ('2025-06-02 23:00', '/gate', 1, true);
     CREATE FUNCTION gate(page text, mark boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
     BEGIN
         IF mark THEN
@@ -80,11 +80,9 @@ phase_is('second', 'reading');
 is(sql(q{SELECT clickstream.wait_for_rollup('second', '0')}), 'f', 'it is not complete');
 sql(q{INSERT INTO clicks VALUES ('2025-06-02 12:00', '/new', 5), ('2025-06-01 12:00', '/p1', 1000)});
 sql(q{DELETE FROM clicks WHERE page = '/p2' AND occurred_at < '2025-06-01 06:00'});
-sql(q{UPDATE clicks SET page = NULL, amount = -1 WHERE page = '/p3' AND occurred_at > '2025-06-02 06:00'});
-sql(q{TRUNCATE clicks_2; INSERT INTO clicks_2 SELECT '2025-06-02 18:00', '/again', n FROM generate_series(1, 10) n}) if 0;
+sql(q{UPDATE clicks SET page = NULL, amount = -1 WHERE page = '/p3' AND occurred_at BETWEEN '2025-06-02 06:00' AND '2025-06-02 12:00'});
 my (undef, undef, $refused) = $node->psql('postgres', q{SELECT clickstream.refresh_rollup('second')});
 like($refused, qr/rollup "second" is still being filled/, 'nor can it be refreshed');
-isnt(sql(q{SELECT count(*) FROM clickstream.check_rollup('second')}), 0, 'check_rollup shows what is missing');
 open_gate();
 complete('second', 'then it is');
 is_exact('second', 'with all that came, went and changed meanwhile');
@@ -112,9 +110,8 @@ $long->reconnect_and_clear;
 shut();
 sql("SELECT clickstream.create_rollup('fourth', '" . $gated =~ s/'/''/gr . "')");
 phase_is('fourth', 'reading');
-sql(q{INSERT INTO clicks VALUES ('2025-06-01 00:00', '/held', 5)});
-$long->query(q{BEGIN; SELECT FROM fourth WHERE page = '/held' FOR UPDATE});
-sql(q{INSERT INTO clicks SELECT '2025-06-01', '/held', 5 WHERE false});
+sql(q{INSERT INTO clicks VALUES ('2025-06-01 00:00:30', '/p1', 5)});
+$long->query(q{BEGIN; SELECT FROM fourth WHERE page = '/p1' FOR UPDATE});
 open_gate();
 phase_is('fourth', 'merging');
 my $truncate = $node->background_psql('postgres');
@@ -125,7 +122,7 @@ $truncate->quit;
 is_exact($_, "$_ is exact after it") for qw(gated second third fourth);
 is(sql('SELECT count(*) FROM fourth'), 0, 'that is, empty');
 
-sql(q{INSERT INTO clicks SELECT '2025-06-01'::timestamptz + n * interval '1 s', '/p' || n % 7, n % 100, n = 1 FROM generate_series(1, 50000) n});
+sql(q{INSERT INTO clicks SELECT '2025-06-01'::timestamptz + n * interval '1 s', '/p' || n % 7, n % 100 FROM generate_series(1, 50000) n; INSERT INTO clicks VALUES ('2025-06-02 23:00', '/gate', 1, true)});
 shut();
 sql("SELECT clickstream.create_rollup('fifth', '" . $gated =~ s/'/''/gr . "')");
 phase_is('fifth', 'reading');
@@ -158,7 +155,7 @@ SELECT count(*) FROM fourth;
 });
 my ($bench_out, $bench_err) = ('', '');
 my $bench = IPC::Run::start(
-    [ 'pgbench', '-n', '-c', '4', '-j', '2', '-t', '300', '--max-tries', '20', "--random-seed=$seed", '-f', $script, $node->connstr('postgres') ],
+    [ 'pgbench', '-n', '-c', '4', '-j', '2', '-t', '120', '--max-tries', '20', "--random-seed=$seed", '-f', $script, $node->connstr('postgres') ],
     '>', \$bench_out, '2>', \$bench_err);
 sql(q{SELECT clickstream.create_rollup('minutes', $$SELECT date_bin('1 minute', occurred_at, 'epoch') AS minute, count(*) AS n, min(amount) AS least FROM clicks GROUP BY 1$$)});
 sql(q{SELECT clickstream.create_rollup('total', 'SELECT count(*) AS n, sum(amount) AS total, max(page) AS last FROM clicks')});
@@ -171,7 +168,7 @@ is_exact($_, "$_ is exact after it") for qw(gated fourth minutes total);
 
 sql(q{INSERT INTO clicks VALUES ('2025-06-01', '/zero', 0, false)});
 sql(q{SELECT clickstream.create_rollup('divided', 'SELECT page, sum(1 / amount) AS s FROM clicks GROUP BY page')});
-wait_for($node, q{SELECT last_error ~ 'rollup "divided": division by zero' AND NOT complete FROM clickstream.stat_rollups WHERE rollup = 'divided'::regclass});
+wait_for($node, q{SELECT last_error ~ 'rollup "divided": division by zero' AND phase = 'waiting' FROM clickstream.stat_rollups WHERE rollup = 'divided'::regclass});
 sql('DELETE FROM clicks WHERE amount = 0');
 complete('divided', 'a row that a rollup cannot hold is said, and when it is gone the rollup is filled');
 is_exact('divided', 'and exact');
