@@ -13,6 +13,7 @@
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "partitioning/partdesc.h"
@@ -21,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
+#include "utils/reltrigger.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -206,6 +208,33 @@ warn_unlogged(Relation target)
 						 "again after a crash.")));
 }
 
+static bool
+is_of_extension(const Trigger *trigger)
+{
+	return strncmp(trigger->tgname, "clickstream_", strlen("clickstream_")) == 0;
+}
+
+/* rows come as by COPY into each partition: nobody says INSERT INTO the table */
+static void
+tell_statement_triggers(Relation target)
+{
+	TriggerDesc *triggers = target->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) || !TRIGGER_FOR_INSERT(trigger->tgtype) ||
+			is_of_extension(trigger))
+			continue;
+		ereport(NOTICE,
+				(errmsg("trigger \"%s\" of \"%s\" will not fire for the source's rows", trigger->tgname,
+						RelationGetRelationName(target)),
+				 errdetail("It is FOR EACH STATEMENT, and a source writes rows without one."),
+				 errhint("Make it FOR EACH ROW if it must see them.")));
+	}
+}
+
 void
 source_check_target(Source *source)
 {
@@ -220,5 +249,6 @@ source_check_target(Source *source)
 		check_key_for_update(target);
 	source->columns = source_check_columns(target, source->columns);
 	warn_unlogged(target);
+	tell_statement_triggers(target);
 	relation_close(target, NoLock);
 }

@@ -87,6 +87,19 @@ is($node->safe_psql('postgres', "SELECT string_agg(what || ' ' || v, ', ' ORDER 
     'AFTER INSERT 8, AFTER UPDATE 7, BEFORE INSERT 7, BEFORE INSERT 8, BEFORE UPDATE 7', 'triggers fire as for an INSERT ... ON CONFLICT');
 rollup_is_exact('kinds');
 
+# --- triggers of statements ---
+$topic = new_topic('statements', 1);
+produce($topic, '{"id": 1}');
+$node->safe_psql('postgres', q{CREATE TABLE statements (id int); CREATE TABLE fired (what text);
+    CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.fired VALUES (tg_level); RETURN NULL; END $$;
+    CREATE TRIGGER s AFTER INSERT ON statements FOR EACH STATEMENT EXECUTE FUNCTION fire();
+    CREATE TRIGGER r AFTER INSERT ON statements FOR EACH ROW EXECUTE FUNCTION fire();
+    SELECT clickstream.create_rollup('statements_r', 'SELECT count(*) AS n FROM statements')});
+my ($status, $out, $said) = $node->psql('postgres', source('statements', $topic));
+is(join(' ', $said =~ /trigger "(\w+)" of "statements" will not fire/g), 's', 'create_source says which triggers will not fire, and names none of its own');
+done('statements');
+is($node->safe_psql('postgres', 'SELECT string_agg(what, $$,$$) FROM fired'), 'ROW', 'nor do they');
+
 # --- again from the start: nothing changes but the counters ---
 my $before = $node->safe_psql('postgres', "SELECT id, v FROM keys_update ORDER BY 1");
 $node->safe_psql('postgres', "SELECT clickstream.seek_source('keys_update', 'earliest'), clickstream.seek_source('keys_ignore', 'earliest')");
