@@ -111,6 +111,12 @@ rollup_batch_desc(const RollupBatch *batch)
 	return batch->desc;
 }
 
+MemoryContext
+rollup_batch_memory(const RollupBatch *batch)
+{
+	return batch->memory;
+}
+
 bool
 rollup_batch_is_full(const RollupBatch *batch)
 {

@@ -18,6 +18,9 @@ extern RollupBatch *rollup_batch_create(TupleDesc desc, const Bitmapset *columns
 extern int64 rollup_batch_count(const RollupBatch *batch);
 extern TupleDesc rollup_batch_desc(const RollupBatch *batch);
 
+/* what lives until the batch is cleared */
+extern MemoryContext rollup_batch_memory(const RollupBatch *batch);
+
 /* the rows as tuples, with NULL in the columns that are not kept; in the current memory context */
 extern Tuplestorestate *rollup_batch_rows(const RollupBatch *batch);
 

@@ -55,6 +55,7 @@ typedef struct RollupPlan
 	PlannedStmt *delta;			/* made when first used */
 	PlannedStmt *delta_of_batch;	/* the same over a batch */
 	Bitmapset  *columns;		/* that the latter needs */
+	Tuplestorestate *states;	/* of the batch that is being applied; in the batch's memory */
 	TimestampTz retired_at;		/* when this process last looked for groups that are too old */
 } RollupPlan;
 
@@ -411,7 +412,7 @@ typedef struct Change
 	Tuplestorestate *old;		/* rows taken away, or NULL */
 	Tuplestorestate *fresh;		/* rows put there, or NULL */
 	Tuplestorestate *all;		/* both */
-	RollupBatch *batch;			/* instead of fresh, for a worker */
+	RollupBatch *batch;			/* of a worker */
 	TupleDesc	desc;
 	bool		again;
 	List	   *except;
@@ -449,9 +450,7 @@ retire_groups(RollupPlan *plan)
 static void
 add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
 {
-	Tuplestorestate *states = change->batch != NULL ?
-		rollup_states_of_batch(plan->delta_of_batch, change->batch) :
-		states_of_rows(set, plan, change->fresh, change->desc);
+	Tuplestorestate *states = states_of_rows(set, plan, change->fresh, change->desc);
 
 	if (tuplestore_tuple_count(states) > 0)
 		rollup_merge_run(plan->merge, ROLLUP_ADD, states);
@@ -646,6 +645,35 @@ rollup_set_begin_batch(RollupSet *set, TupleDesc desc)
 	return batch;
 }
 
+static void
+compute_states_of_batch(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	MemoryContext caller = MemoryContextSwitchTo(rollup_batch_memory(change->batch));
+
+	plan->states = rollup_states_of_batch(plan->delta_of_batch, change->batch);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+merge_states_of_batch(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	if (tuplestore_tuple_count(plan->states) > 0)
+		rollup_merge_run(plan->merge, ROLLUP_ADD, plan->states);
+	tuplestore_end(plan->states);
+	retire_groups(plan);
+}
+
+/*
+ * All is computed before anything is written: groups are locked from when they are written to the end of
+ * the transaction, and other workers that have rows for them wait that long.
+ */
+static void
+compute_and_merge(RollupSet *set, const Change *change)
+{
+	apply_to_all(set, change, compute_states_of_batch);
+	apply_to_all(set, change, merge_states_of_batch);
+}
+
 /* Groups were computed again when a trigger of the user's changed rows of the target meanwhile. */
 void
 rollup_set_apply_batch(RollupSet *set, RollupBatch *batch)
@@ -660,7 +688,7 @@ rollup_set_apply_batch(RollupSet *set, RollupBatch *batch)
 		tuplestore_end(rows);
 	}
 	else if (rollup_batch_count(batch) > 0)
-		apply_to_all(set, &change, add_rows);
+		compute_and_merge(set, &change);
 	rollup_batch_clear(batch);
 }
 

@@ -281,6 +281,30 @@ has_derived_columns(const RollupMerge *merge)
 	return false;
 }
 
+/*
+ * The order in which groups are locked only has to be the same for everybody: that of bytes is cheaper than a
+ * language's, where they tell the same values apart.
+ */
+static void
+append_order(StringInfo sql, const RollupMerge *merge)
+{
+	ListCell   *cell;
+
+	appendStringInfoString(sql, " ORDER BY ");
+	foreach(cell, rollup_query_keys(merge->query))
+	{
+		Oid			type;
+		int32		typmod;
+		Oid			collation;
+
+		get_atttypetypmodcoll(merge->rollup, lfirst_int(cell), &type, &typmod, &collation);
+		appendStringInfo(sql, "%ss.%s%s", foreach_current_index(cell) > 0 ? ", " : "",
+						 rollup_merge_column(merge, lfirst_int(cell)),
+						 type == TEXTOID && get_collation_isdeterministic(collation) ?
+						 " COLLATE pg_catalog.\"C\"" : "");
+	}
+}
+
 /* INSERT INTO rollup AS r (all columns) SELECT their values FROM _states s */
 static void
 append_insert(StringInfo sql, const RollupMerge *merge, const char **values)
@@ -295,8 +319,8 @@ append_insert(StringInfo sql, const RollupMerge *merge, const char **values)
 	appendStringInfoString(sql, ") SELECT ");
 	for (i = 1; i <= merge->query->n_columns; i++)
 		appendStringInfo(sql, "%s%s", i > 1 ? ", " : "", values[i]);
-	appendStringInfoString(sql, " FROM _states s ORDER BY ");
-	append_keys(sql, merge, "s.");
+	appendStringInfoString(sql, " FROM _states s");
+	append_order(sql, merge);
 	appendStringInfoString(sql, " ON CONFLICT (");
 	append_keys(sql, merge, "");
 	appendStringInfoString(sql, ") DO UPDATE SET ");
@@ -380,8 +404,8 @@ append_lock(StringInfo sql, const RollupMerge *merge)
 	append_keys(sql, merge, "");
 	appendStringInfo(sql, ", %s) SELECT ", rows_column);
 	append_keys(sql, merge, "s.");
-	appendStringInfoString(sql, ", 0 FROM _states s ORDER BY ");
-	append_keys(sql, merge, "s.");
+	appendStringInfoString(sql, ", 0 FROM _states s");
+	append_order(sql, merge);
 	appendStringInfoString(sql, " ON CONFLICT (");
 	append_keys(sql, merge, "");
 	appendStringInfo(sql, ") DO UPDATE SET %s = r.%s WHERE false", rows_column, rows_column);
