@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -195,6 +196,17 @@ bool
 catalog_is_here(uint64 system_identifier, Oid database)
 {
 	return system_identifier == GetSystemIdentifier() && database == MyDatabaseId;
+}
+
+char *
+catalog_copied_because(const char *kind, const char *name, uint64 system_identifier, Oid database)
+{
+	if (catalog_is_here(system_identifier, database))
+		return NULL;
+	return psprintf("it was made in another %s, and this is a copy: it would read or write beside "
+					"its original; clickstream.resume_%s(%s) lets it go on here",
+					system_identifier == GetSystemIdentifier() ? "database" : "cluster", kind,
+					quote_literal_cstr(name));
 }
 
 static void

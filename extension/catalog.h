@@ -204,4 +204,7 @@ extern PGDLLEXPORT void catalog_sink_dead_letter_put(const char *sink, const cha
 /* the cluster and database we are in, as kept with each source and sink */
 extern PGDLLEXPORT bool catalog_is_here(uint64 system_identifier, Oid database);
 
+/* why a source or sink that was made elsewhere does not run here, and what to do; NULL where it was made here */
+extern char *catalog_copied_because(const char *kind, const char *name, uint64 system_identifier, Oid database);
+
 #endif							/* CLICKSTREAM_CATALOG_H */

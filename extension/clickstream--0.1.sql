@@ -215,6 +215,10 @@ CREATE FUNCTION preview_source(name text, count int DEFAULT 10,
     RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_preview_source';
 COMMENT ON FUNCTION preview_source IS 'decodes real messages and shows which would be a row, a dead letter or a skip; writes nothing';
 
+CREATE FUNCTION _source_of_caller(name text) RETURNS text
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'clickstream_source_of_caller';
+COMMENT ON FUNCTION _source_of_caller IS 'the name itself, if there is such a source and the caller may command it; an error with a hint if not';
+
 CREATE FUNCTION audit_source(name text,
     OUT topic text, OUT partition int, OUT start_offset bigint, OUT next_offset bigint, OUT messages bigint, OUT rows bigint,
     OUT dead_letters bigint, OUT skipped bigint, OUT gaps bigint, OUT adds_up boolean)
@@ -225,7 +229,7 @@ BEGIN ATOMIC
            coalesce((SELECT sum(g.to_offset - g.from_offset) FROM offset_gaps g
                      WHERE (g.source, g.topic, g.partition) = (o.source, o.topic, o.partition)), 0)::bigint,
            o.rows + o.dead_letters + o.skipped = o.messages
-    FROM offsets o WHERE o.source = name ORDER BY o.topic, o.partition;
+    FROM offsets o WHERE o.source = _source_of_caller(name) ORDER BY o.topic, o.partition;
 END;
 COMMENT ON FUNCTION audit_source IS 'for each partition: records read, rows, dead letters, skips, gaps, and whether they add up';
 
@@ -436,11 +440,21 @@ CREATE FUNCTION worker_stats(
     RETURNS SETOF record LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'clickstream_worker_stats';
 COMMENT ON FUNCTION worker_stats IS 'the workers of this database as shared memory shows them; read it through stat_sources and stat_sinks';
 
+CREATE FUNCTION _copied_because(kind text, name text, system_identifier bigint, database oid) RETURNS text
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'clickstream_copied_because';
+COMMENT ON FUNCTION _copied_because IS 'why a source or sink that came with a copy does not run here, NULL where it was made here';
+
 CREATE VIEW stat_sources WITH (security_invoker = true) AS
 SELECT s.source,
-       CASE WHEN NOT s.enabled THEN 'paused' WHEN pg_is_in_recovery() THEN 'standby'
-            ELSE coalesce(w.state, 'starting') END AS state,
-       coalesce(s.paused_because, w.detail) AS detail,
+       CASE WHEN NOT s.enabled OR c.because IS NOT NULL THEN 'paused' WHEN pg_is_in_recovery() THEN 'standby'
+            WHEN s.owner IS NULL THEN 'stopped' ELSE coalesce(w.state, 'starting') END AS state,
+       CASE WHEN s.paused_because IS NOT NULL THEN s.paused_because
+            WHEN NOT s.enabled THEN format('clickstream.resume_source(%L) goes on where it stopped', s.source)
+            WHEN c.because IS NOT NULL THEN c.because
+            WHEN pg_is_in_recovery() THEN 'it goes on once this server is promoted'
+            WHEN s.owner IS NULL THEN format('its table is gone: run clickstream.drop_source(%L)', s.source)
+            WHEN w.state IS NULL THEN 'its worker is about to be started; if that lasts, the launcher is not there: look into the server''s log'
+            ELSE w.detail END AS detail,
        coalesce(o.messages, 0) AS messages, coalesce(o.rows, 0) AS rows,
        coalesce(o.dead_letters, 0) AS dead_letters, coalesce(o.skipped, 0) AS skipped,
        coalesce(w.batches, 0) AS batches, w.lag, w.last_commit_at, w.last_error, w.last_error_at,
@@ -461,7 +475,8 @@ LEFT JOIN LATERAL (
            max(w.last_error_at) AS last_error_at, array_agg(w.pid ORDER BY w.worker) FILTER (WHERE w.pid <> 0) AS pids
     FROM clickstream.worker_stats() w,
          array_position('{stopped,waiting,starting,connecting,copying,running}', w.state) AS r(badness)
-    WHERE w.kind = 'source' AND w.object_id = s.id) w ON true;
+    WHERE w.kind = 'source' AND w.object_id = s.id) w ON true
+CROSS JOIN LATERAL (SELECT clickstream._copied_because('source', s.source, s.system_identifier, s.database) AS because) c;
 COMMENT ON VIEW stat_sources IS 'each source: its state, what it has read and written, how far behind it is, its last error';
 COMMENT ON COLUMN stat_sources.state IS 'starting, connecting, running, waiting, stopped, paused or standby';
 COMMENT ON COLUMN stat_sources.detail IS 'why it is in that state, where there is more to say';

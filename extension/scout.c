@@ -41,14 +41,6 @@ PGDLLEXPORT void clickstream_scout_main(Datum main_arg);
 
 /* ---------------------------------------------------------------- reading the catalog */
 
-static char *
-stranger_reason(const char *kind, const char *name, uint64 system_identifier)
-{
-	return psprintf("it was made in another %s, and this is a copy: it would read or write beside "
-					"its original; clickstream.resume_%s('%s') lets it go on here",
-					system_identifier == GetSystemIdentifier() ? "database" : "cluster", kind, name);
-}
-
 /* a copied source starts paused; returns whether the source may run here */
 static bool
 source_may_run(Source *source)
@@ -63,7 +55,7 @@ source_may_run(Source *source)
 	if (source && source->enabled && !catalog_is_here(source->system_identifier, source->database))
 	{
 		source->enabled = false;
-		source->paused_because = stranger_reason("source", source->name, source->system_identifier);
+		source->paused_because = catalog_copied_because("source", source->name, source->system_identifier, source->database);
 		catalog_source_update(source);
 		ereport(LOG, (errmsg("clickstream source \"%s\" is paused", source->name),
 					  errdetail("%s", source->paused_because)));
@@ -84,7 +76,7 @@ sink_may_run(Sink *sink)
 	if (sink && sink->enabled && !catalog_is_here(sink->system_identifier, sink->database))
 	{
 		sink->enabled = false;
-		sink->paused_because = stranger_reason("sink", sink->name, sink->system_identifier);
+		sink->paused_because = catalog_copied_because("sink", sink->name, sink->system_identifier, sink->database);
 		catalog_sink_update(sink);
 		ereport(LOG, (errmsg("clickstream sink \"%s\" is paused", sink->name),
 					  errdetail("%s", sink->paused_because)));

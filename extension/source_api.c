@@ -21,6 +21,7 @@ PG_FUNCTION_INFO_V1(clickstream_create_source_of_topics);
 PG_FUNCTION_INFO_V1(clickstream_alter_source);
 PG_FUNCTION_INFO_V1(clickstream_alter_source_of_topics);
 PG_FUNCTION_INFO_V1(clickstream_drop_source);
+PG_FUNCTION_INFO_V1(clickstream_source_of_caller);
 
 /* ---------------------------------------------------------------- who may */
 
@@ -50,6 +51,14 @@ source_of_caller(const char *name)
 	return source;
 }
 
+/* what audit_source begins with */
+Datum
+clickstream_source_of_caller(PG_FUNCTION_ARGS)
+{
+	(void) source_of_caller(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+}
+
 /* Returns when the batch under way has ended; none begins before this transaction ends. */
 Source *
 source_lock_of_caller(const char *name)
@@ -64,6 +73,19 @@ source_lock_of_caller(const char *name)
 }
 
 /* ---------------------------------------------------------------- create */
+
+/* 0: not known */
+static void
+note_idle_workers(const Source *source, int n_partitions)
+{
+	if (n_partitions == 0 || source->workers <= n_partitions)
+		return;
+	ereport(NOTICE,
+			(errmsg("source \"%s\" has more workers (%d) than there are partitions (%d)",
+					source->name, source->workers, n_partitions),
+			 errdetail("A partition is read by one worker, so %d of them have nothing to do.", source->workers - n_partitions),
+			 errhint("Fewer workers do the same, or more partitions give them work.")));
+}
 
 static void
 warn_unreachable(const Source *source, const char *reason)
@@ -152,6 +174,8 @@ create(FunctionCallInfo fcinfo, bool topics_as_list)
 		warn_unreachable(&source, unreachable);
 	source.id = insert_source(&source);
 	save_starts(&source, partitions);
+	source_note_target(&source);
+	note_idle_workers(&source, list_length(partitions));
 	launcher_wake_at_commit();
 }
 
@@ -191,12 +215,16 @@ alter(FunctionCallInfo fcinfo, bool topics_as_list)
 	Source	   *source = source_lock_of_caller(source_text_argument(fcinfo, 0, "the name of a source"));
 	List	   *topics = source->topics;
 	int32	   *partitions = source->partitions;
+	int32		workers = source->workers;
 
 	source_read_alter(fcinfo, topics_as_list, source);
 	source_check(source);
 	if (source->topics != topics || (source->partitions != partitions && source->partitions != NULL))
 		check_topics_are_there(source);
 	catalog_source_update(source);
+	source_note_target(source);
+	if (source->workers > workers)
+		note_idle_workers(source, list_length(catalog_offsets(source->name)));
 	launcher_wake_at_commit();
 }
 

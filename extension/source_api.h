@@ -79,6 +79,7 @@ extern void source_check(Source *source);
 
 /* source_target.c: the same for the table, and what belongs to it */
 extern void source_check_target(Source *source);
+extern void source_note_target(const Source *source);	/* what is no fault, and good to know */
 
 /* source_columns.c: returns the mapping with the names that the columns really have */
 extern Jsonb *source_check_columns(Relation target, Jsonb *columns);

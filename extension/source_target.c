@@ -154,13 +154,6 @@ check_partitioning(Relation target, const Source *source)
 					 errmsg("partition_interval must be whole days where the table is partitioned by a date"),
 					 errhint("Give days or months, such as '1 day'.")));
 	}
-	else if (target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
-			 RelationGetPartitionDesc(target, true)->nparts == 0)
-		ereport(NOTICE,
-				(errmsg("\"%s\" has no partition yet, and the source makes none",
-						RelationGetRelationName(target)),
-				 errhint("Give partition_interval, or make partitions yourself: until then every record "
-						 "is a dead letter.")));
 	if (source->retention != NULL)
 		(void) time_key_type(target, "retention");
 }
@@ -195,6 +188,18 @@ check_key_for_update(Relation target)
 								  "\"%s\" has %d: keys count that are not deferrable, partial or over an expression.",
 								  n, RelationGetRelationName(target), n),
 				 errhint("Make one PRIMARY KEY or UNIQUE constraint, or say 'ignore' or 'error'.")));
+}
+
+static void
+note_without_partition(Relation target)
+{
+	if (target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
+		RelationGetPartitionDesc(target, true)->nparts == 0)
+		ereport(NOTICE,
+				(errmsg("\"%s\" has no partition yet, and the source makes none",
+						RelationGetRelationName(target)),
+				 errhint("Give partition_interval, or make partitions yourself: until then every record "
+						 "is a dead letter.")));
 }
 
 static void
@@ -248,6 +253,16 @@ source_check_target(Source *source)
 	if (strcmp(source->on_conflict, "update") == 0)
 		check_key_for_update(target);
 	source->columns = source_check_columns(target, source->columns);
+	relation_close(target, NoLock);
+}
+
+void
+source_note_target(const Source *source)
+{
+	Relation	target = open_target(source->target);
+
+	if (source->partition_interval == NULL)
+		note_without_partition(target);
 	warn_unlogged(target);
 	tell_statement_triggers(target);
 	relation_close(target, NoLock);

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "catalog.h"
 #include "worker_slot.h"
 
 #define STATS_COLUMNS 16
@@ -29,6 +30,7 @@
 #define WAIT_EVENT_CLASS 0xFF000000U
 
 PG_FUNCTION_INFO_V1(clickstream_worker_stats);
+PG_FUNCTION_INFO_V1(clickstream_copied_because);
 
 static const char *const state_names[] = {
 	[WORKER_STARTING] = "starting",
@@ -137,4 +139,17 @@ clickstream_worker_stats(PG_FUNCTION_ARGS)
 			put_row(result, copy);
 	}
 	return (Datum) 0;
+}
+
+/* a copy is shown as paused from its first moment on, before a scout has paused it */
+Datum
+clickstream_copied_because(PG_FUNCTION_ARGS)
+{
+	char	   *because = catalog_copied_because(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+												text_to_cstring(PG_GETARG_TEXT_PP(1)),
+												(uint64) PG_GETARG_INT64(2), PG_GETARG_OID(3));
+
+	if (because == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(because));
 }

@@ -58,6 +58,11 @@ open_target(SourceWorker *worker)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the table of source \"%s\" does not exist any more", worker->source->name),
 				 errhint("Run clickstream.drop_source, and create it again with another target.")));
+	if (target->rd_rel->relispartition)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the table of source \"%s\" has become a partition of another", worker->source->name),
+				 errhint("Detach it, or run clickstream.drop_source and create it again over the table above.")));
 	if (pg_class_aclcheck(RelationGetRelid(target), worker->slot->owner, ACL_INSERT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, RelationGetRelationName(target));
 	if (check_enable_rls(RelationGetRelid(target), worker->slot->owner, true) == RLS_ENABLED)
@@ -189,6 +194,16 @@ wants_neighbours(SourceWorker *worker)
 	return true;
 }
 
+void
+source_count_messages(SourceWorker *worker, List *offsets)
+{
+	ListCell   *cell;
+
+	worker->n_messages = 0;
+	foreach(cell, offsets)
+		worker->n_messages += ((SourceOffset *) lfirst(cell))->messages;
+}
+
 RoundResult
 source_batch_run(SourceWorker *worker)
 {
@@ -215,8 +230,9 @@ source_batch_run(SourceWorker *worker)
 		}
 		count_outcomes(worker);
 	}
-	catalog_offsets_save(worker->source->name,
-						 consumer_record(worker->consumer, worker->source->name, offsets));
+	offsets = consumer_record(worker->consumer, worker->source->name, offsets);
+	catalog_offsets_save(worker->source->name, offsets);
+	source_count_messages(worker, offsets);
 	worker_commit();
 	return ROUND_COMMITTED;
 }

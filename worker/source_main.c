@@ -21,6 +21,7 @@
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/ps_status.h"
 #include "utils/timestamp.h"
 
 #include "dead_letter.h"
@@ -30,6 +31,9 @@
 
 /* what a batch's records may take of memory */
 #define MOST_BATCH_BYTES (28 * 1024 * 1024)
+
+/* how often ps and pg_stat_activity are told */
+#define REPORT_EVERY_US USECS_PER_SEC
 
 /* how often partitions are made for the same batch without a pause */
 #define MOST_PARTITION_TRIES 3
@@ -75,6 +79,7 @@ note_commit(SourceWorker *worker)
 static void
 wait_for_surroundings(SourceWorker *worker, const char *reason)
 {
+	source_leave_if_obsolete(worker);
 	worker_set_error(worker->slot, reason);
 	worker_set_state(worker->slot, WORKER_WAITING, reason);
 	if (!worker->waiting)
@@ -168,6 +173,7 @@ look_around(SourceWorker *worker)
 		offsets = catalog_offsets(worker->source->name);
 		if (!consumer_agrees(worker->consumer, offsets))
 			consumer_rewind(worker->consumer, offsets);
+		source_count_messages(worker, offsets);
 		worker_commit();
 	}
 	PG_CATCH();
@@ -180,6 +186,39 @@ look_around(SourceWorker *worker)
 		wait_for_surroundings(worker, error->message);
 	else
 		note_going_on(worker);
+}
+
+/* ---------------------------------------------------------------- what can be seen of it */
+
+/* 1234567 as 1,234,567 */
+static char *
+grouped(int64 number)
+{
+	return number < 1000 ? psprintf(INT64_FORMAT, number) :
+		psprintf("%s,%03d", grouped(number / 1000), (int) (number % 1000));
+}
+
+/* ps and pg_stat_activity say what the worker is at: now and then, for it costs system calls */
+static void
+report_progress(SourceWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		lag;
+	WorkerState state;
+	char	   *progress;
+
+	if (now - worker->reported_at < REPORT_EVERY_US)
+		return;
+	worker->reported_at = now;
+	SpinLockAcquire(&worker->slot->mutex);
+	lag = worker->slot->lag;
+	state = worker->slot->state;
+	SpinLockRelease(&worker->slot->mutex);
+	progress = psprintf("%s messages, lag %s%s", grouped(worker->n_messages), lag < 0 ? "unknown" : grouped(lag),
+						state == WORKER_WAITING ? ", waiting" : state == WORKER_CONNECTING ? ", connecting" :
+						state == WORKER_STOPPED ? ", stopped" : "");
+	set_ps_display(progress);
+	pgstat_report_activity(STATE_IDLE, psprintf("source %s: %s", worker->source->name, progress));
 }
 
 /* ---------------------------------------------------------------- the worker */
@@ -201,6 +240,7 @@ run_round(SourceWorker *worker)
 	else
 		look_around(worker);
 	MemoryContextSwitchTo(worker->round_memory);
+	report_progress(worker);
 	if (worker->slot->worker_no == 0)
 	{
 		partitions_ahead(worker->slot, worker->source, &worker->ahead_at);
@@ -221,11 +261,16 @@ open_source(SourceWorker *worker)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("source \"%s\" needs a database with encoding UTF8",
 						worker->source->name)));
-	outer = MemoryContextSwitchTo(worker->memory);
-	worker->options = copyObject(source_options(worker));
-	MemoryContextSwitchTo(outer);
 	offsets = catalog_offsets(worker->source->name);
-	worker->consumer = consumer_open(worker->slot, worker->source, worker->options, offsets);
+	if (worker->consumer == NULL)
+	{
+		outer = MemoryContextSwitchTo(worker->memory);
+		worker->options = copyObject(source_options(worker));
+		MemoryContextSwitchTo(outer);
+		worker->consumer = consumer_open(worker->slot, worker->source, worker->options, offsets);
+	}
+	else
+		consumer_rewind(worker->consumer, offsets); /* the commit failed after it was opened */
 	worker_commit();
 }
 

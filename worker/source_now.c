@@ -13,6 +13,7 @@
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "connection.h"
@@ -82,6 +83,22 @@ void
 source_leave(void)
 {
 	worker_commit();
+	launcher_wake_now();
+	proc_exit(0);
+}
+
+void
+source_leave_if_obsolete(SourceWorker *worker)
+{
+	bool		obsolete;
+
+	StartTransactionCommand();
+	obsolete = !catalog_extension_exists() ||
+		!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(worker->slot->owner));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(worker->round_memory);
+	if (!obsolete)
+		return;
 	launcher_wake_now();
 	proc_exit(0);
 }

@@ -44,7 +44,9 @@ typedef struct SourceWorker
 	TimestampTz default_until;	/* as of a while ago: asked again after this */
 	TimestampTz held_until;		/* some partitions of the topic wait for one of the table */
 	int			holds;			/* in a row */
-	TimestampTz ahead_at,		/* when partitions were last made ahead */
+	int64		n_messages;		/* that the source has read, as of the last transaction */
+	TimestampTz reported_at,	/* when ps and pg_stat_activity were told */
+				ahead_at,		/* when partitions were last made ahead */
 				retired_at;		/* and old ones retired */
 	int			partition_tries;	/* how often the batch came back for partitions */
 	int			failures;		/* in a row, of the surroundings */
@@ -69,12 +71,19 @@ extern void source_begin(SourceWorker *worker);
 /* in a transaction: ends the process, for the launcher to start what is wanted now */
 extern void source_leave(void);
 
+/*
+ * Outside a transaction, after a failure: ends the process where the extension has been dropped, or the
+ * owner, so that the table is another's now.
+ */
+extern void source_leave_if_obsolete(SourceWorker *worker);
+
 /* in a transaction: the options of the connection as they are now */
 extern List *source_options(SourceWorker *worker);
 
 /* source_batch.c: the records that were fetched become the batch, unless they are it already */
 extern void source_batch_take(SourceWorker *worker, rd_kafka_message_t **messages, const int32 *slots, int n);
 extern void source_batch_forget(SourceWorker *worker);
+extern void source_count_messages(SourceWorker *worker, List *offsets);
 
 /* rows, dead letters, rollups and offsets of the batch in one transaction; throws with nothing moved */
 extern RoundResult source_batch_run(SourceWorker *worker);

@@ -137,10 +137,21 @@ $node->restart;
 $node->safe_psql('postgres', q{SELECT clickstream.alter_source('clicks', workers => 1)});
 running(1, 'with room again');
 
+# --- what ps and pg_stat_activity show ---
+
+wait_for($node, q{SELECT query ~ '^source clicks: 1 messages, lag 0$' FROM pg_stat_activity WHERE backend_type = 'clickstream source'}, 'pg_stat_activity shows progress');
+my ($seen) = worker_pids($node, 'source');
+like(slurp_file("/proc/$seen/cmdline"), qr/clickstream source clicks 1 messages, lag 0/, 'so does ps');
+like($node->safe_psql('postgres', q{SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'clickstream launcher'}), qr/^(Extension|ClickstreamLauncher)$/,
+    'waits have a name, since PostgreSQL 17 one of their own');
+
 # --- DROP EXTENSION takes everything along ---
+
+my $before = -s $node->logfile;
 
 $node->safe_psql('postgres', q{SET client_min_messages = error; DROP EXTENSION clickstream CASCADE});
 running(0, 'no worker outlives the extension');
+unlike(slurp_file($node->logfile, $before), qr/clickstream source LOG:/, 'and none complains');
 $node->safe_psql('postgres', 'CREATE EXTENSION clickstream');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM clickstream.sources'), '0', 'it comes back empty');
 

@@ -75,6 +75,12 @@ SELECT clickstream.wait_for_source('clicks', '-1 s');
 ROLLBACK TO s;
 SELECT clickstream.wait_for_source('nobody');
 ROLLBACK TO s;
+SELECT * FROM clickstream.audit_source('nobody');
+ROLLBACK TO s;
+
+-- workers that would have nothing to do
+SELECT clickstream.alter_source('clicks', workers => 9);
+ROLLBACK TO s;
 
 -- drop
 SELECT clickstream.drop_source('clicks');
