@@ -42,6 +42,7 @@
 #include "rollup_depend.h"
 #include "rollup_lock.h"
 #include "rollup_query.h"
+#include "rollup_refresh.h"
 #include "rollup_rules.h"
 #include "rollup_set.h"
 #include "rollup_trigger.h"
@@ -509,6 +510,30 @@ refuse_unfilled(const Rollup *rollup)
 				 errhint("clickstream.wait_for_rollup waits until it is complete.")));
 }
 
+/* what a refresh takes and gives */
+typedef struct Refresh
+{
+	const RollupRange *range;
+	int64		kept;
+} Refresh;
+
+static void
+refresh(RollupMerge *merge, void *argument)
+{
+	Refresh    *wanted = argument;
+
+	wanted->kept = rollup_refresh_range(merge, wanted->range);
+}
+
+static int64
+refresh_range(RollupSet *set, Oid rollup, const RollupRange *range)
+{
+	Refresh		wanted = {.range = range};
+
+	rollup_set_work(set, rollup, refresh, &wanted);
+	return wanted.kept;
+}
+
 Datum
 clickstream_refresh_rollup(PG_FUNCTION_ARGS)
 {
@@ -523,9 +548,11 @@ clickstream_refresh_rollup(PG_FUNCTION_ARGS)
 	rollup = rollup_by_name(PG_GETARG_TEXT_PP(0), NoLock);
 	range = rollup_range_arguments(fcinfo, 1, rollup);
 	refuse_unfilled(rollup);
-	rollup_lock_out_writers(rollup->target);
+	if (!rollup->complete)
+		rollup_lock_out_writers(rollup->target);
 	set = rollup_set_open(rollup->target);
-	tell_kept(rollup, rollup_set_fill(set, rollup->rollup, &range));
+	tell_kept(rollup, rollup->complete ? refresh_range(set, rollup->rollup, &range) :
+			  rollup_set_fill(set, rollup->rollup, &range));
 	rollup_set_close(set);
 	if (!rollup->complete && PG_ARGISNULL(1) && PG_ARGISNULL(2))
 	{

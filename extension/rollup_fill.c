@@ -35,7 +35,7 @@
 #include "rollup_fill.h"
 #include "rollup_lock.h"
 #include "rollup_note.h"
-#include "rollup_recompute.h"
+#include "rollup_refresh.h"
 #include "rollup_set.h"
 #include "rollup_states.h"
 
@@ -315,7 +315,7 @@ settle_some(RollupMerge *merge, void *argument)
 
 	fill->n_merged = tuplestore_tuple_count(groups);
 	if (fill->n_merged > 0)
-		rollup_recompute_anew(merge, groups);
+		rollup_refresh_groups(merge, groups);
 }
 
 bool

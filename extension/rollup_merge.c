@@ -532,17 +532,36 @@ rollup_merge_free(RollupMerge *merge)
 }
 
 static void
-register_states(const RollupMerge *merge, const char *name, Tuplestorestate *states)
+register_tuples(const char *name, Tuplestorestate *tuples, TupleDesc desc)
 {
 	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
 
 	relation->md.name = pstrdup(name);
-	relation->md.tupdesc = merge->states_desc;
+	relation->md.tupdesc = desc;
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = tuplestore_tuple_count(states);
-	relation->reldata = states;
+	relation->md.enrtuples = tuplestore_tuple_count(tuples);
+	relation->reldata = tuples;
 	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register \"%s\"", name);
+}
+
+static void
+register_states(const RollupMerge *merge, const char *name, Tuplestorestate *states)
+{
+	register_tuples(name, states, merge->states_desc);
+}
+
+static void
+register_all(const RollupMerge *merge, const RollupRelation *relations, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (relations[i].states != NULL)
+			register_tuples(relations[i].name, relations[i].states,
+							relations[i].desc != NULL ? relations[i].desc : merge->states_desc);
+	}
 }
 
 static SPIPlanPtr
@@ -623,13 +642,8 @@ rollup_merge_select(RollupMerge *merge, const char *sql, const RollupRelation *r
 	Tuplestorestate *states = tuplestore_begin_heap(true, false, work_mem);
 	int			level = begin_statement();
 	uint64		row;
-	int			i;
 
-	for (i = 0; i < n; i++)
-	{
-		if (relations[i].states != NULL)
-			register_states(merge, relations[i].name, relations[i].states);
-	}
+	register_all(merge, relations, n);
 	if (SPI_execute_plan(prepare(sql), NULL, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not execute \"%s\"", sql);
 	for (row = 0; row < SPI_processed; row++)
@@ -652,8 +666,8 @@ rollup_merge_truncate(RollupMerge *merge)
 	execute(prepare(sql.data), NULL, level);
 }
 
-static void
-append_range(StringInfo sql, const RollupMerge *merge, const RollupRange *range)
+void
+rollup_merge_append_range(StringInfo sql, const RollupMerge *merge, const RollupRange *range)
 {
 	AttrNumber	time = rollup_query_time_column(merge->query);
 
@@ -690,7 +704,7 @@ rollup_merge_totals(RollupMerge *merge, const RollupRange *range)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT count(*), coalesce(sum(r.%s), 0)::int8 FROM %s r WHERE true",
 					 rollup_merge_column(merge, rows->column), rollup_merge_table(merge));
-	append_range(&sql, merge, range);
+	rollup_merge_append_range(&sql, merge, range);
 	execute_over_range(sql.data, range);
 	totals.groups = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 												&is_null));
@@ -735,13 +749,39 @@ rollup_merge_groups(RollupMerge *merge, const RollupRange *range)
 		appendStringInfo(&sql, "%sr.%s", foreach_current_index(cell) > 0 ? ", " : "",
 						 rollup_merge_column(merge, lfirst_int(cell)));
 	appendStringInfo(&sql, " FROM %s r WHERE true", rollup_merge_table(merge));
-	append_range(&sql, merge, range);
+	rollup_merge_append_range(&sql, merge, range);
 	execute_over_range(sql.data, range);
 	for (row = 0; row < SPI_processed; row++)
 		tuplestore_puttuple(groups, SPI_tuptable->vals[row]);
 	SPI_finish();
 	AtEOXact_GUC(true, level);
 	return groups;
+}
+
+Tuplestorestate *
+rollup_merge_select_at(RollupMerge *merge, const char *sql, const RollupRelation *relations, int n,
+					   const RollupRange *range, Snapshot snapshot, TupleDesc *desc)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Tuplestorestate *tuples = tuplestore_begin_heap(true, false, work_mem);
+	int			level = begin_statement();
+	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(range->from), TimestampTzGetDatum(range->to)};
+	SPIPlanPtr	plan;
+	uint64		row;
+
+	register_all(merge, relations, n);
+	plan = SPI_prepare(sql, 2, types);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	for (row = 0; row < SPI_processed; row++)
+		tuplestore_puttuple(tuples, SPI_tuptable->vals[row]);
+	MemoryContextSwitchTo(caller);
+	*desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+	return tuples;
 }
 
 int64

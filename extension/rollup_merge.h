@@ -9,6 +9,8 @@
 
 #include "access/tupdesc.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/snapshot.h"
 #include "utils/tuplestore.h"
 
 #include "compat.h"
@@ -71,11 +73,24 @@ typedef struct RollupRelation
 {
 	const char *name;
 	Tuplestorestate *states;	/* NULL: there is no such relation */
+	TupleDesc	desc;			/* of its tuples; NULL: they are states and nothing else */
 } RollupRelation;
 
 /* Runs a query that gives states; in a tuplestore in the current memory context. */
 extern Tuplestorestate *rollup_merge_select(RollupMerge *merge, const char *sql,
 											const RollupRelation *relations, int n);
+
+/*
+ * The same of a query that gives more than states, as a snapshot sees everything; $1 and $2 are the bounds
+ * of the range.  *desc is what it gives.
+ */
+extern Tuplestorestate *rollup_merge_select_at(RollupMerge *merge, const char *sql,
+											   const RollupRelation *relations, int n,
+											   const RollupRange *range, Snapshot snapshot,
+											   TupleDesc *desc);
+
+/* ` AND r.key >= $1 AND r.key < $2`, for the bounds that there are */
+extern void rollup_merge_append_range(StringInfo sql, const RollupMerge *merge, const RollupRange *range);
 
 /* for each key, whether one of the tuples has NULL there */
 extern bool *rollup_merge_null_keys(RollupMerge *merge, Tuplestorestate *states);

@@ -222,16 +222,3 @@ rollup_recompute(RollupMerge *merge, const RollupTouched *touched)
 	tuplestore_end(now);
 	tuplestore_end(lost);
 }
-
-void
-rollup_recompute_anew(RollupMerge *merge, Tuplestorestate *groups)
-{
-	RollupRows	which = {.touched = groups};
-	Tuplestorestate *now;
-
-	which.null_keys = rollup_merge_null_keys(merge, groups);
-	rollup_merge_run(merge, ROLLUP_LOCK, groups);
-	now = rollup_states_of_target(merge, &which);
-	replace(merge, groups, now);
-	tuplestore_end(now);
-}

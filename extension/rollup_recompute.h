@@ -21,9 +21,6 @@ typedef struct RollupTouched
 	List	   *except;			/* OIDs of partitions whose rows no longer count */
 } RollupTouched;
 
-/* All that is known of these groups, each there once, is forgotten: they become what the raw rows say. */
-extern void rollup_recompute_anew(RollupMerge *merge, Tuplestorestate *groups);
-
 extern void rollup_recompute(RollupMerge *merge, const RollupTouched *touched);
 
 #endif							/* CLICKSTREAM_ROLLUP_RECOMPUTE_H */
