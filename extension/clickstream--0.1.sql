@@ -506,16 +506,17 @@ COMMENT ON COLUMN stat_rollups.last_error IS 'why it began again, if it did';
 
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 SELECT s.sink,
-       CASE WHEN s.phase = 'diverged' THEN 'diverged' WHEN NOT s.enabled THEN 'paused'
+       CASE WHEN s.phase = 'diverged' THEN 'diverged' WHEN NOT s.enabled OR c.because IS NOT NULL THEN 'paused'
             WHEN pg_is_in_recovery() THEN 'standby' ELSE coalesce(w.state, 'starting') END AS state,
-       coalesce(s.paused_because, w.detail) AS detail,
+       coalesce(s.paused_because, c.because, w.detail) AS detail,
        coalesce(w.documents, 0) AS documents, coalesce(w.deletes, 0) AS deletes,
        coalesce(w.failures, 0) AS failures, coalesce(w.retries, 0) AS retries,
        CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_lsn() - r.confirmed_flush_lsn)::bigint END AS lag_bytes,
        r.confirmed_flush_lsn AS confirmed_lsn, w.last_error, w.last_error_at, nullif(w.pid, 0) AS pid
 FROM clickstream.sinks s
 LEFT JOIN pg_replication_slots r ON r.slot_name = s.slot
-LEFT JOIN clickstream.worker_stats() w ON w.kind = 'sink' AND w.object_id = s.id;
+LEFT JOIN clickstream.worker_stats() w ON w.kind = 'sink' AND w.object_id = s.id
+CROSS JOIN LATERAL (SELECT clickstream._copied_because('sink', s.sink, s.system_identifier, s.database) AS because) c;
 COMMENT ON VIEW stat_sinks IS 'each sink: its state, documents acknowledged, how far behind the write-ahead log it is, its last error';
 COMMENT ON COLUMN stat_sinks.state IS 'starting, connecting, copying, running, waiting, diverged, paused or standby';
 COMMENT ON COLUMN stat_sinks.detail IS 'why it is in that state, where there is more to say';

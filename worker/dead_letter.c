@@ -80,9 +80,13 @@ expire_portion(WorkerSlot *slot, const Source *source, TimestampTz before)
 
 	PG_TRY();
 	{
+		Source	   *now;
+
 		worker_begin(slot);
 		catalog_lock(CATALOG_SOURCE, source->id, ShareLock);
-		n = catalog_dead_letters_expire(source->name, before);
+		now = catalog_source_by_id(source->id);
+		/* once pause_source has returned nothing goes any more */
+		n = now == NULL || !now->enabled ? 0 : catalog_dead_letters_expire(source->name, before);
 		worker_commit();
 	}
 	PG_CATCH();

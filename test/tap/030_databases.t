@@ -40,7 +40,8 @@ is($node->safe_psql('postgres', 'CREATE DATABASE y TEMPLATE x; SELECT 1'), '1', 
 both_run('x');
 
 is($node->safe_psql('y', q{SELECT state, detail ~ 'another database' FROM clickstream.stat_sources}), 'paused|t', 'the copied source is paused from the first moment on and says why');
-wait_for($node, q{SELECT state = 'paused' AND detail ~ 'resume_sink' FROM clickstream.stat_sinks}, 'the copied sink, too', 'y');
+is($node->safe_psql('y', q{SELECT state, detail ~ 'resume_sink' FROM clickstream.stat_sinks}), 'paused|t', 'the copied sink, too');
+wait_for($node, q{SELECT bool_and(NOT enabled) FROM clickstream.sinks}, 'which is recorded', 'y');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'y' AND backend_type ~ '^clickstream (source|sink)'}),
     '0', 'nothing runs twice');
 

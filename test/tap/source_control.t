@@ -108,6 +108,51 @@ produce_to(0, '{"n": 1, "page": "/x", "other": "/y"}');
 is(caught_up('60 s'), 't', 'caught up with other columns');
 is($node->safe_psql('postgres', 'SELECT page, p FROM t ORDER BY o DESC LIMIT 1'), '/y|', 'the record was read by the new ones');
 
+# --- alter: each option holds from the next batch on, and pause is the last word ---
+{
+    my ($one, $two) = (new_topic('alter_one', 2), new_topic('alter_two', 1));
+    my $value = sub { return $node->safe_psql('postgres', $_[0]) };
+    my $feed = sub {
+        my ($topic, $partition, @values) = @_;
+        produce([ '--partition', $partition ], $topic, @values);
+        return $value->(q{SELECT clickstream.wait_for_source('live', '30 s')});
+    };
+    $value->(qq{CREATE TABLE live (at timestamptz NOT NULL, k int, v text, PRIMARY KEY (k, at)) PARTITION BY RANGE (at);
+        SELECT clickstream.create_source('live', 'kafka', topic => '$one', target => 'live', partition_interval => '1 day', partitions => '{0}')});
+    my $counts = sub { return $value->(q{SELECT rows, dead_letters, skipped FROM clickstream.stat_sources WHERE source = 'live'}) };
+    my ($first, $again) = ('{"at": "2025-06-04T12:00:00Z", "k": 1, "v": "a"}', '{"at": "2025-06-04T12:00:00Z", "k": 1, "v": "b"}');
+    is($feed->($one, 0, $first, $again), 't', 'on_conflict => error');
+    is($counts->(), '1|1|0', 'a key that is taken is a dead letter');
+    command(q{alter_source('live', on_conflict => 'ignore')});
+    is($feed->($one, 0, $again), 't', 'on_conflict => ignore');
+    is($counts->(), '1|1|1', 'it is a skip');
+    command(q{alter_source('live', on_conflict => 'update')});
+    is($feed->($one, 0, $again), 't', 'on_conflict => update');
+    is($value->(q{SELECT string_agg(v, ' ') FROM live}), 'b', 'it is the row of its key');
+    command(q{alter_source('live', partition_interval => '1 month', max_future => '100 years')});
+    is($feed->($one, 0, '{"at": "2026-03-04T12:00:00Z", "k": 2}', '{"at": "2090-03-04T12:00:00Z", "k": 3}'), 't', 'partition_interval and max_future');
+    is($value->(q{SELECT to_regclass('live_p202603'), to_regclass('live_p209003')}), 'live_p202603|live_p209003', 'both hold at once');
+    command(q{alter_source('live', retention => '100 years', max_batch_rows => 1, max_batch_wait => '1 ms')});
+    is($feed->($one, 0, map { qq({"at": "1920-03-0${_}T12:00:00Z", "k": $_}) } 4 .. 6), 't', 'retention and max_batch_rows');
+    is($value->(q{SELECT count(*) FILTER (WHERE error ~ 'retention'), min(sqlstate) FROM clickstream.dead_letters WHERE source = 'live' AND sqlstate <> '23505'}), '3|22008',
+        'what is too old now is a dead letter');
+    produce([ '--partition', 1 ], $one, '{"at": "2026-03-04T13:00:00Z", "k": 20}');
+    produce($two, '{"at": "2026-03-04T14:00:00Z", "k": 30}');
+    command(qq{alter_source('live', partitions => '{}', topic => ARRAY['$one', '$two'])});
+    wait_for($node, q{SELECT count(*) = 2 FROM live WHERE k IN (20, 30)}, 'partitions and topic: those that came are read from their beginning');
+    is($value->(q{SELECT bool_and(adds_up), count(*) FROM clickstream.audit_source('live')}), 't|3', 'and all adds up');
+    command(q{alter_source('live', dead_letter_retention => '1 ms')});
+    wait_for($node, q{SELECT count(*) = 0 FROM clickstream.dead_letters WHERE source = 'live'}, 'dead_letter_retention');
+    command(q{pause_source('live')});
+    my $before = $value->(q{SELECT xmax, * FROM clickstream.offsets WHERE source = 'live' ORDER BY topic, partition});
+    produce($two, '{"at": "2026-05-04T14:00:00Z", "k": 31}');
+    wait_for($node, q{SELECT pids = '{}' FROM clickstream.stat_sources WHERE source = 'live'}, 'paused, its worker leaves');
+    is($value->(q{SELECT xmax, * FROM clickstream.offsets WHERE source = 'live' ORDER BY topic, partition}), $before, 'and has committed nothing since');
+    is($value->(q{SELECT state, detail FROM clickstream.stat_sources WHERE source = 'live'}), q{paused|clickstream.resume_source('live') goes on where it stopped},
+        'the state says how to go on');
+    command(q{drop_source('live')});
+}
+
 # --- drop ---
 $node->safe_psql('postgres', "BEGIN; SELECT clickstream.drop_source('s'); ROLLBACK");
 is(caught_up('60 s'), 't', 'a drop that is rolled back changes nothing');
