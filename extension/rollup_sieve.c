@@ -232,8 +232,9 @@ position_of(const SieveRollup *sieve, AttrNumber column)
 	return -1;
 }
 
-static void
-require_entry_fits(const SieveRollup *sieve, Relation index)
+/* NULL when the entry fits */
+static char *
+excess_of_entry(const SieveRollup *sieve, Relation index)
 {
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
@@ -244,33 +245,33 @@ require_entry_fits(const SieveRollup *sieve, Relation index)
 		int			n = position_of(sieve, index->rd_index->indkey.values[i]);
 
 		if (n < 0 || sieve->keys[n] == NULL)
-			return;
+			return NULL;
 		values[i] = sieve->values[n];
 		nulls[i] = sieve->nulls[n];
 	}
 	size = index_excess_width(index, values, nulls);
-	if (size > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("index row size %zu exceeds maximum %zu for index \"%s\"", size,
-						(Size) INDEX_WIDEST_ENTRY, RelationGetRelationName(index))));
+	return size == 0 ? NULL :
+		psprintf("rollup \"%s\": index row size %zu exceeds maximum %zu for index \"%s\"", sieve->name,
+				 size, (Size) INDEX_WIDEST_ENTRY, RelationGetRelationName(index));
 }
 
-static void
-require_keys_fit(const SieveRollup *sieve)
+static char *
+excess_of_keys(const SieveRollup *sieve)
 {
 	Relation	rollup = table_open(sieve->rollup->rollup, NoLock);
+	char	   *excess = NULL;
 	ListCell   *cell;
 
 	foreach(cell, RelationGetIndexList(rollup))
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		if (index->rd_index->indisunique)
-			require_entry_fits(sieve, index);
+		if (index->rd_index->indisunique && excess == NULL)
+			excess = excess_of_entry(sieve, index);
 		index_close(index, NoLock);
 	}
 	table_close(rollup, NoLock);
+	return excess;
 }
 
 static Size
@@ -281,39 +282,52 @@ size_of(ExprState *key, Datum value)
 
 /* ---------------------------------------------------------------- rows */
 
-static void
+/* the bytes of the keys */
+static Size
+evaluate_keys(const RollupSieve *sieve, SieveRollup *rollup)
+{
+	Size		size = 0;
+
+	for (int i = 0; i < rollup->n_keys; i++)
+	{
+		if (rollup->keys[i] == NULL)
+			continue;
+		rollup->values[i] = ExecEvalExprSwitchContext(rollup->keys[i], sieve->econtext,
+													  &rollup->nulls[i]);
+		if (!rollup->nulls[i])
+			size += size_of(rollup->keys[i], rollup->values[i]);
+	}
+	return size;
+}
+
+/* why the row is refused without an error thrown, or NULL; it lives until the next row */
+static char *
 evaluate_row(RollupSieve *sieve, SieveRollup *rollup, TupleTableSlot *row)
 {
 	ExprContext *econtext = sieve->econtext;
-	Size		size = 0;
+	char	   *excess = NULL;
 	bool		is_null;
 	ListCell   *cell;
 
 	ResetExprContext(econtext);
 	econtext->ecxt_scantuple = row;
 	if (rollup->where != NULL && !ExecQual(rollup->where, econtext))
-		return;
-	for (int i = 0; i < rollup->n_keys; i++)
-	{
-		if (rollup->keys[i] == NULL)
-			continue;
-		rollup->values[i] = ExecEvalExprSwitchContext(rollup->keys[i], econtext, &rollup->nulls[i]);
-		if (!rollup->nulls[i])
-			size += size_of(rollup->keys[i], rollup->values[i]);
-	}
-	if (size >= INDEX_SMALL_KEY)
+		return NULL;
+	if (evaluate_keys(sieve, rollup) >= INDEX_SMALL_KEY && (rollup->alone || rollup->sure))
 	{
 		MemoryContext outer = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
 
-		require_keys_fit(rollup);
+		excess = excess_of_keys(rollup);
 		MemoryContextSwitchTo(outer);
 	}
 	foreach(cell, rollup->arguments)
 		(void) ExecEvalExprSwitchContext(lfirst(cell), econtext, &is_null);
+	return excess;
 }
 
 void
-rollup_sieve_rows(RollupSieve *sieve, int rollup, TupleTableSlot **rows, int n, volatile int *at)
+rollup_sieve_rows(RollupSieve *sieve, int rollup, TupleTableSlot **rows, int n, volatile int *at,
+				  RollupSieveRefusal refuse, void *argument)
 {
 	SieveRollup *it = &sieve->rollups[rollup];
 	MemoryContext context = CurrentMemoryContext;
@@ -329,7 +343,12 @@ rollup_sieve_rows(RollupSieve *sieve, int rollup, TupleTableSlot **rows, int n, 
 			MemoryContextSwitchTo(context);
 		}
 		for (; *at < n; (*at)++)
-			evaluate_row(sieve, it, rows[*at]);
+		{
+			const char *excess = evaluate_row(sieve, it, rows[*at]);
+
+			if (unlikely(excess != NULL))
+				refuse(argument, *at, excess);
+		}
 		rollup_scope_leave(&scope);
 	}
 	PG_CATCH();

@@ -74,10 +74,28 @@ ask(Writer *writer, Batch *batch, int rollup, TupleTableSlot **rows, int n, Deco
 	return passed;
 }
 
+/* what refuse_too_wide needs to know */
+typedef struct TooWide
+{
+	Writer	   *writer;
+	Batch	   *batch;
+	SieveRows  *rows;
+} TooWide;
+
+static void
+refuse_too_wide(void *argument, int at, const char *message)
+{
+	TooWide    *it = argument;
+	DecodeFault fault = {ERRCODE_PROGRAM_LIMIT_EXCEEDED, MemoryContextStrdup(it->batch->memory, message)};
+
+	refuse_row(it->writer, it->batch, it->rows, at, &fault);
+}
+
 static void
 sieve_expressions(Writer *writer, Batch *batch, int rollup, SieveRows *rows)
 {
 	MemoryContext context = CurrentMemoryContext;
+	TooWide		too_wide = {writer, batch, rows};
 	volatile int at = 0;
 
 	while (at < rows->n)
@@ -88,7 +106,8 @@ sieve_expressions(Writer *writer, Batch *batch, int rollup, SieveRows *rows)
 		guard_decoding(writer);
 		PG_TRY();
 		{
-			rollup_sieve_rows(writer->sieve, rollup, rows->row, rows->n, &at);
+			rollup_sieve_rows(writer->sieve, rollup, rows->row, rows->n, &at,
+							  refuse_too_wide, &too_wide);
 		}
 		PG_CATCH();
 		{

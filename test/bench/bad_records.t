@@ -31,7 +31,7 @@ sql($node, 'postgres', connect_sql() . q{
     CREATE TABLE other (id int PRIMARY KEY);
     INSERT INTO other VALUES (1);
     DO $do$ BEGIN EXECUTE format('CREATE FUNCTION wide(fine boolean, id int) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT CASE WHEN fine THEN id::text ELSE %L END $$',
-        (SELECT string_agg(chr(33 + (random() * 9000)::int), '') FROM generate_series(1, 2500))); END $do$;
+        (SELECT string_agg(chr(33 + (random() * 9000)::int), '') FROM generate_series(1, 1000))); END $do$;
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF NOT new.fine THEN RAISE EXCEPTION 'not this one'; END IF; RETURN new; END $$;
 });
