@@ -11,6 +11,9 @@
 
 #define POLL_MS 100
 
+/* how long one question about a partition may take */
+#define LONGEST_QUESTION_MS 5000
+
 /* so much may wait in librdkafka's queues: a preview is no backlog */
 static const char *const modest[] = {
 	"enable.partition.eof", "true",
@@ -19,11 +22,67 @@ static const char *const modest[] = {
 	NULL
 };
 
+/* what Kafka holds of a partition, and where reading begins */
+typedef struct Stretch
+{
+	int64		low;
+	int64		from;
+	int64		high;
+} Stretch;
+
+/* false when no broker answers */
 static bool
-start(Fetch *fetch, List *offsets)
+measure(Fetch *fetch, const Inquiry *inquiry, List *offsets, Stretch *stretches)
 {
 	ListCell   *cell;
 
+	foreach(cell, offsets)
+	{
+		const SourceOffset *offset = lfirst(cell);
+		Stretch    *it = &stretches[foreach_current_index(cell)];
+		int			wait = inquiry_time_left(inquiry, LONGEST_QUESTION_MS);
+
+		if (wait <= 0 ||
+			rd_kafka_query_watermark_offsets(fetch->client.rk, offset->topic, offset->partition,
+											 &it->low, &it->high, wait) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			return false;
+		it->from = Min(Max(offset->next_offset, it->low), it->high);
+	}
+	return true;
+}
+
+/* where fewer than `count` wait, as many are read again that were read before, of all partitions about alike */
+static void
+step_back(Stretch *stretches, int n, int64 count)
+{
+	for (int i = 0; i < n; i++)
+		count -= stretches[i].high - stretches[i].from;
+	while (count > 0)
+	{
+		int64		share = (count + n - 1) / n,
+					before = count;
+
+		for (int i = 0; i < n && count > 0; i++)
+		{
+			int64		back = Min(Min(share, count), stretches[i].from - stretches[i].low);
+
+			stretches[i].from -= back;
+			count -= back;
+		}
+		if (count == before)
+			return;				/* that is all there is */
+	}
+}
+
+static bool
+start(Fetch *fetch, const Inquiry *inquiry, List *offsets, int count)
+{
+	Stretch    *stretches = palloc(sizeof(Stretch) * Max(list_length(offsets), 1));
+	ListCell   *cell;
+
+	if (!measure(fetch, inquiry, offsets, stretches))
+		return false;
+	step_back(stretches, list_length(offsets), count);
 	fetch->queue = rd_kafka_queue_new(fetch->client.rk);
 	fetch->topics = palloc0(sizeof(rd_kafka_topic_t *) * Max(list_length(offsets), 1));
 	fetch->partitions = palloc0(sizeof(int) * Max(list_length(offsets), 1));
@@ -34,7 +93,8 @@ start(Fetch *fetch, List *offsets)
 
 		fetch->topics[fetch->n_partitions] = topic;
 		fetch->partitions[fetch->n_partitions++] = offset->partition;
-		if (rd_kafka_consume_start_queue(topic, offset->partition, offset->next_offset, fetch->queue) != 0)
+		if (rd_kafka_consume_start_queue(topic, offset->partition,
+										 stretches[foreach_current_index(cell)].from, fetch->queue) != 0)
 			return false;
 	}
 	return true;
@@ -60,7 +120,7 @@ bool
 fetch_records(Fetch *fetch, const Inquiry *inquiry, List *offsets, int count)
 {
 	memset(fetch, 0, sizeof(*fetch));
-	if (!kafka_client_open(&fetch->client, inquiry->options, modest) || !start(fetch, offsets))
+	if (!kafka_client_open(&fetch->client, inquiry->options, modest) || !start(fetch, inquiry, offsets, count))
 		return false;
 	fetch->room = count;
 	fetch->messages = palloc(sizeof(rd_kafka_message_t *) * count);

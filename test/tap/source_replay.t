@@ -59,7 +59,9 @@ $node->safe_psql('postgres', "SELECT clickstream.resume_source('clicks')");
 wait_for($node, "SELECT clickstream.wait_for_source('clicks')", 'the records are in');
 is(counters(), '7|2|4|1|t', 'as the preview said');
 is(letters(), '2 23514, 3 22P02, 5 23502, 6 22P02', 'so are the dead letters');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM clickstream.preview_source('clicks')}), '0', 'there is nothing left to preview');
+is($node->safe_psql('postgres', q{SELECT string_agg("offset" || ' ' || outcome, ', ' ORDER BY "offset") FROM clickstream.preview_source('clicks', 3)}), '4 skip, 5 dead letter, 6 dead letter',
+    'where nothing waits, the newest records are shown');
+is($node->safe_psql('postgres', q{SELECT count(*), min("offset") FROM clickstream.preview_source('clicks', 100)}), '7|0', 'and no more than there are');
 
 # --- replay ---
 is($node->safe_psql('postgres', "SELECT clickstream.replay_dead_letters('clicks')"), '0', 'as long as nothing is mended, nothing passes');
