@@ -6,8 +6,9 @@
  *
  * A rollup's delta is computed of all new rows at once, and an error in it does not say which row it was.
  * So here the expressions that a rollup computes of one row alone, its keys and the arguments of its
- * aggregates, are evaluated row by row.  Where nothing decides which rows and arguments count (WHERE, FILTER,
- * a join that may drop rows), the delta would surely evaluate them, too, and the answer is sure.  Otherwise it is a suspicion, and the plan of the delta itself is run over that row.
+ * aggregates, are evaluated row by row.  Where nothing decides which rows and arguments count (WHERE,
+ * FILTER, a join that may drop rows), the delta would surely evaluate them, too, and the answer is sure.
+ * Otherwise it is a suspicion, and the plan of the delta itself is run over that row.
  * A key that is too wide for the rollup's index is found here as well.
  *
  * What comes of many rows together, such as a sum that overflows, is not found here.

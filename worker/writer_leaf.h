@@ -97,7 +97,7 @@ extern bool leaf_set_covers(LeafSet *set, Datum time, bool *has_default);
 extern Leaf *leaf_for(LeafSet *set, TupleTableSlot *row);
 
 /*
- * Takes a row for a leaf: triggers that come before, generated columns, constraints.  Returns the
+ * writer_prepare.c.  Takes a row for a leaf: triggers that come before, generated columns, constraints.  Returns the
  * row as it will be, in the leaf's layout; NULL when it shall not be: *fault tells why, or is all
  * zero when a trigger left it out.
  */
