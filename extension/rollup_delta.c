@@ -45,6 +45,7 @@
 #include "rollup_recompute.h"
 #include "rollup_set.h"
 #include "rollup_states.h"
+#include "rollup_subtract.h"
 
 typedef struct RollupPlan
 {
@@ -479,6 +480,7 @@ static void
 recompute_groups(RollupSet *set, RollupPlan *plan, const Change *change)
 {
 	RollupTouched touched = {.again = change->again, .except = change->except};
+	bool		computed = true;
 
 	touched.groups = states_of_rows(set, plan, change->all, change->desc);
 	if (plan->rollup->phase == ROLLUP_FILLING)
@@ -487,7 +489,13 @@ recompute_groups(RollupSet *set, RollupPlan *plan, const Change *change)
 	{
 		touched.old = states_of_part(set, plan, change, change->old, touched.groups);
 		touched.fresh = states_of_part(set, plan, change, change->fresh, touched.groups);
-		rollup_recompute(plan->merge, &touched);
+		if (plan->rollup->complete && !change->again && change->except == NIL &&
+			rollup_can_subtract(plan->query))
+			computed = rollup_subtract(plan->merge, &touched);
+		else
+			rollup_recompute(plan->merge, &touched);
+		if (computed)
+			note_recomputed(set->target);
 		end_part(touched.old, touched.groups);
 		end_part(touched.fresh, touched.groups);
 	}
@@ -596,7 +604,6 @@ rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fres
 		append_rows(change.all, change.old, desc);
 		append_rows(change.all, change.fresh, desc);
 	}
-	note_recomputed(set->target);
 	apply_to_all(set, &change, recompute_groups);
 	if (change.all != change.old && change.all != change.fresh)
 		tuplestore_end(change.all);

@@ -25,12 +25,11 @@
 
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 
 #include "rollup_recompute.h"
 #include "rollup_states.h"
+#include "rollup_subtract.h"
 
 /* ---------------------------------------------------------------- statements about groups */
 
@@ -100,62 +99,6 @@ filter(RollupMerge *merge, Tuplestorestate *states, bool among, Tuplestorestate 
 							   relations, lengthof(relations));
 }
 
-/* ---------------------------------------------------------------- subtraction */
-
-static Datum
-negated_average(Datum value)
-{
-	ArrayType  *state = DatumGetArrayTypePCopy(value);
-	int64	   *numbers = (int64 *) ARR_DATA_PTR(state);
-	int			n = ArrayGetNItems(ARR_NDIM(state), ARR_DIMS(state));
-
-	while (n-- > 0)
-		numbers[n] = -numbers[n];
-	return PointerGetDatum(state);
-}
-
-/* The state that takes away what this one brought; nothing where that is not exact. */
-static bool
-negate(const RollupAggregate *aggregate, Datum *value)
-{
-	switch (aggregate->combine)
-	{
-		case F_INT8PL:
-			*value = Int64GetDatum(-DatumGetInt64(*value));
-			return true;
-		case F_INT4_AVG_COMBINE:
-			*value = negated_average(*value);
-			return true;
-		default:
-			return false;
-	}
-}
-
-static Tuplestorestate *
-negated_states(const RollupMerge *merge, Tuplestorestate *states)
-{
-	Tuplestorestate *negated = tuplestore_begin_heap(true, false, work_mem);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(merge->states_desc, &TTSOpsMinimalTuple);
-	int			n_keys = list_length(rollup_query_keys(merge->query));
-	ListCell   *cell;
-
-	tuplestore_rescan(states);
-	while (tuplestore_gettupleslot(states, true, false, slot))
-	{
-		slot_getallattrs(slot);
-		foreach(cell, merge->query->aggregates)
-		{
-			int			i = n_keys + foreach_current_index(cell);
-
-			if (!slot->tts_isnull[i])
-				slot->tts_isnull[i] = !negate(lfirst(cell), &slot->tts_values[i]);
-		}
-		tuplestore_putvalues(negated, merge->states_desc, slot->tts_values, slot->tts_isnull);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	return negated;
-}
-
 /* ---------------------------------------------------------------- the whole */
 
 static void
@@ -185,7 +128,7 @@ add_to_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *l
 	if (!touched->old)
 		return;
 	old = filter(merge, touched->old, true, lost, null_keys);
-	add(merge, negated_states(merge, old));
+	add(merge, rollup_negated_states(merge, old));
 	tuplestore_end(old);
 }
 

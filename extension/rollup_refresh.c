@@ -117,8 +117,8 @@ put_in_place(RollupMerge *merge, Tuplestorestate *groups, Tuplestorestate *now)
 }
 
 /* They are locked, so what is computed now is what stays. */
-static void
-compute_again(RollupMerge *merge, Tuplestorestate *groups, const bool *null_keys)
+void
+rollup_compute_locked(RollupMerge *merge, Tuplestorestate *groups, const bool *null_keys)
 {
 	RollupRows	which = {.touched = groups, .null_keys = null_keys};
 	Tuplestorestate *now = rollup_states_of_target(merge, &which);
@@ -146,7 +146,7 @@ make_anew(RollupMerge *merge, const Todo *todo, Tuplestorestate *now)
 		tuplestore_end(still_now);
 	}
 	if (tuplestore_tuple_count(written) > 0)
-		compute_again(merge, written, todo->null_keys);
+		rollup_compute_locked(merge, written, todo->null_keys);
 	tuplestore_end(written);
 	tuplestore_end(groups);
 }

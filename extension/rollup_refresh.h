@@ -19,4 +19,7 @@ extern int64 rollup_refresh_range(RollupMerge *merge, const RollupRange *range);
 /* these, each there once */
 extern void rollup_refresh_groups(RollupMerge *merge, Tuplestorestate *groups);
 
+/* these, which are locked: from the raw rows as they are now */
+extern void rollup_compute_locked(RollupMerge *merge, Tuplestorestate *groups, const bool *null_keys);
+
 #endif							/* CLICKSTREAM_ROLLUP_REFRESH_H */

@@ -26,6 +26,19 @@ $node->safe_psql('postgres', q{
     SELECT clickstream.create_rollup('by_minute', $$SELECT date_bin('1 minute', occurred_at, 'epoch') AS minute, count(*) AS views, max(amount) AS most FROM clicks GROUP BY 1$$);
 });
 
+# --- updates of a running stream are HOT: no index has a column that changes, and pages have room ---
+
+$node->safe_psql('postgres', q{
+    CREATE TABLE stream (occurred_at timestamptz NOT NULL, page text, amount numeric);
+    SELECT clickstream.create_rollup('stream_1m', $$SELECT date_bin('1 minute', occurred_at, 'epoch') AS minute, page, count(*) AS views,
+        avg(amount) AS mean, max(amount) AS most FROM stream GROUP BY 1, 2$$)});
+$node->safe_psql('postgres', join "\n", map {
+    "INSERT INTO stream SELECT '2025-06-04'::timestamptz + ($_ + n) * interval '1 s', '/p' || n % 20, n FROM generate_series(1, 200) n;"
+} 1 .. 300);
+wait_for($node, q{SELECT n_tup_upd > 10000 AND n_tup_hot_upd >= 0.9 * n_tup_upd FROM pg_stat_user_tables WHERE relname = 'stream_1m'});
+is_exact('postgres', 'stream_1m', 'and the rollup is exact');
+$node->safe_psql('postgres', 'DROP TABLE stream CASCADE');
+
 # --- a prepared transaction and its savepoints, over a crash ---
 
 my $prepare = q{
