@@ -7,8 +7,8 @@
  * Table and index are compared while both are in use.  A snapshot of the table is taken, the sink's
  * worker comes as far as that, and then a document can differ for an honest reason only where its row
  * changed since: that is told by its version, or by a second pass over a new snapshot.  Only what differs in
- * both passes is reported.  Repairs carry the position of the second snapshot as their version, so
- * a change that follows is never undone by one.  Started by the SQL function check_sink.
+ * both passes is reported.  Repairs carry as their version a position of the log up to which the second
+ * snapshot sees every commit (boundary.c), so a change that follows is never undone by one.  Started by the SQL function check_sink.
  */
 #include "postgres.h"
 
@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "background.h"
+#include "boundary.h"
 #include "copy.h"
 #include "inquiry_kinds.h"
 #include "sink.h"
@@ -218,7 +219,7 @@ compare_portion(Comparison *comparison)
 }
 
 static void
-take_row(void *arg, const ColumnValue *values)
+take_row(void *arg, const ColumnValue *values, bool fits)
 {
 	Comparison *comparison = arg;
 	MemoryContext old;
@@ -227,6 +228,12 @@ take_row(void *arg, const ColumnValue *values)
 	if (!document_id(comparison->plan, values, &comparison->id))
 		return;					/* a dead letter, by rule */
 	id_set_add(&comparison->rows, comparison->id.data, comparison->id.len);
+	if (!fits)
+		return;					/* likewise */
+	/* the second pass is short, so that a repair comes soon after its snapshot */
+	if (comparison->suspects &&
+		!id_set_has(comparison->suspects, comparison->id.data, comparison->id.len))
+		return;
 	resetStringInfo(&comparison->document);
 	document_append(comparison->plan, values, &comparison->document);
 
@@ -295,7 +302,9 @@ one_pass(Comparison *comparison, const Inquiry *inquiry)
 	RelationDescription *relation;
 	char	   *why;
 
-	comparison->before = GetXLogInsertRecPtr();
+	worker_begin(&comparison->slot);
+	comparison->before = boundary_of_log();
+	worker_commit();
 	worker_begin(&comparison->slot);
 	wait_for_sink(inquiry, comparison->worker.sink->id);
 	relation = copy_describe(comparison->worker.sink->relation);

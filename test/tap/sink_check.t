@@ -58,6 +58,25 @@ like($notice, qr/rows of "parts_1" stay in the index of sink "parts"/, 'detached
 is(sql(q{SELECT count(*), min(difference) FROM clickstream.check_sink('parts', repair => true)}), '10|extra', 'detached: found and mended');
 is(es_count("$alias-parts"), 0, 'detached: the documents are the rows');
 
+# --- a commit that stands in the log and that no snapshot sees yet: a repair waits for it ---
+
+sql(q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
+$node->reload;
+my $before = sql(q{SELECT body FROM rows WHERE id = 2000});
+my $commit = IPC::Run::start([ 'psql', '-X', '-d', $node->connstr('postgres'), '-c', q{SET synchronous_commit = on; UPDATE rows SET body = 'newer' WHERE id = 2000} ], '>', '/dev/null');
+wait_until(sub { es_count($alias, { term => { body => 'newer' } }) == 1 }, 'under way: in the index');
+is(sql(q{SELECT body FROM rows WHERE id = 2000}), $before, 'under way: not to be seen in the table');
+my $found = '';
+my $repair = IPC::Run::start([ 'psql', '-XAt', '-d', $node->connstr('postgres'), '-c', q{SELECT * FROM clickstream.check_sink('rows', repair => true)} ], '>', \$found, '2>&1');
+# long enough for a repair that would not wait
+select(undef, undef, undef, 1.5);
+sql(q{ALTER SYSTEM RESET synchronous_standby_names});
+$node->reload;
+$commit->finish;
+$repair->finish;
+is($found, '', 'under way: nothing differs');
+is(es_search($alias, { term => { id => 2000 } })->{2000}{body}, 'newer', 'under way: the newer row stays');
+
 sql(q{SELECT clickstream.pause_sink('rows')});
 (undef, undef, $error) = $node->psql('postgres', $check);
 like($error, qr/does not follow its table now.*It is paused.*resume_sink/s, 'a paused sink is not compared');
