@@ -4,7 +4,7 @@
  *
  * Owns who may command a sink and the order of things: check, record, publish, wake.  All of it is in
  * the caller's transaction: a rollback leaves nothing.  The replication slot and the index are the
- * worker's, which comes after the commit.  Asks nothing of Elasticsearch.
+ * worker's, which comes after the commit.  Asks Elasticsearch nothing but whether it is there.
  */
 #include "postgres.h"
 
@@ -17,6 +17,7 @@
 
 #include "caller.h"
 #include "connection.h"
+#include "inquiry.h"
 #include "launcher.h"
 #include "sink_api.h"
 #include "worker_slot.h"
@@ -31,6 +32,9 @@ PG_FUNCTION_INFO_V1(clickstream_resync_sink);
 /* what an option is when NULL is given for it, as in the install script */
 #define DEFAULT_BULK_BYTES 8388608
 #define DEFAULT_BULK_WAIT_US (100 * 1000)
+
+/* for an answer of Elasticsearch, when a sink is made */
+#define LOOK_TIMEOUT_MS 5000
 
 /* ---------------------------------------------------------------- who may */
 
@@ -145,6 +149,34 @@ read_create_arguments(FunctionCallInfo fcinfo, Sink *sink)
 		sink->columns = PG_GETARG_JSONB_P_COPY(5);
 }
 
+/* A sink may well be made first: but its maker is told at once that nothing will come of it yet. */
+static void
+warn_unless_there(const Sink *sink)
+{
+	List	   *options = connection_options(sink->server, CONNECTION_ELASTICSEARCH, sink->owner);
+	Jsonb	   *request = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	char	   *answer;
+
+	switch (inquiry_ask("elasticsearch", request, options, LOOK_TIMEOUT_MS, &answer))
+	{
+		case INQUIRY_ANSWERED:
+			break;
+		case INQUIRY_REFUSED:
+			ereport(WARNING,
+					(errmsg("Elasticsearch at server \"%s\" refuses: %s", sink->server, answer),
+					 errdetail("The sink is made, and begins by itself once it is let in."),
+					 errhint("Look at the server's url and at the USER MAPPING of its owner.")));
+			break;
+		case INQUIRY_UNREACHABLE:
+			ereport(WARNING,
+					(errmsg("Elasticsearch at server \"%s\" does not answer", sink->server),
+					 errdetail("The sink is made, and begins by itself once it does."),
+					 errdetail_log("%s.", answer),
+					 errhint("clickstream.stat_sinks shows why it waits.")));
+			break;
+	}
+}
+
 Datum
 clickstream_create_sink(PG_FUNCTION_ARGS)
 {
@@ -166,6 +198,7 @@ clickstream_create_sink(PG_FUNCTION_ARGS)
 	sink.id = catalog_sink_insert(&sink);
 	sink_publish(catalog_sink_by_id(sink.id), published);
 	launcher_wake_at_commit();
+	warn_unless_there(&sink);
 	PG_RETURN_VOID();
 }
 
