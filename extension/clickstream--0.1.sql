@@ -520,6 +520,10 @@ CROSS JOIN LATERAL (SELECT clickstream._copied_because('sink', s.sink, s.system_
 COMMENT ON VIEW stat_sinks IS 'each sink: its state, documents acknowledged, how far behind the write-ahead log it is, its last error';
 COMMENT ON COLUMN stat_sinks.state IS 'starting, connecting, copying, running, waiting, diverged, paused or standby';
 COMMENT ON COLUMN stat_sinks.detail IS 'why it is in that state, where there is more to say';
+COMMENT ON COLUMN stat_sinks.documents IS 'sent and acknowledged since the sink''s worker started';
+COMMENT ON COLUMN stat_sinks.deletes IS 'deleted since the sink''s worker started';
+COMMENT ON COLUMN stat_sinks.failures IS 'documents that became dead letters since the sink''s worker started';
+COMMENT ON COLUMN stat_sinks.retries IS 'requests that were made again since the sink''s worker started';
 COMMENT ON COLUMN stat_sinks.lag_bytes IS 'how much of the write-ahead log Elasticsearch has not acknowledged yet';
 COMMENT ON COLUMN stat_sinks.last_error IS 'stays after the error is over: see last_error_at';
 

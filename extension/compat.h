@@ -37,6 +37,13 @@
 #define compat_wait_event(name) ((void) (name), PG_WAIT_EXTENSION)
 #endif
 
+/* a change in the reorder buffer holds its rows themselves since 17 */
+#if PG_VERSION_NUM >= 170000
+#define compat_change_tuple(row) (row)
+#else
+#define compat_change_tuple(row) ((row) ? &(row)->tuple : NULL)
+#endif
+
 /* one function for the owners of all kinds of objects since 16 */
 #if PG_VERSION_NUM >= 160000
 #define compat_owns_relation(relation, role) object_ownercheck(RelationRelationId, relation, role)

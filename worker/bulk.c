@@ -369,8 +369,8 @@ void
 bulk_refuse(Bulk *bulk, const char *id, XLogRecPtr version, const char *document,
 			const char *type, const char *reason)
 {
-	keep_refusal(bulk, unconstify(char *, id), version, document, strlen(document), 0, type,
-				 reason);
+	keep_refusal(bulk, unconstify(char *, id), version, document,
+				 document ? strlen(document) : 0, 0, type, reason);
 }
 
 /* ---------------------------------------------------------------- sending */

@@ -80,7 +80,7 @@ extern void bulk_forget_refusals(Bulk *bulk);
  */
 extern const char *bulk_diverged(const Bulk *bulk);
 
-/* a document that cannot be sent at all */
+/* a document that cannot be sent at all; NULL: nor kept */
 extern void bulk_refuse(Bulk *bulk, const char *id, XLogRecPtr version, const char *document,
 						const char *type, const char *reason);
 

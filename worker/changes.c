@@ -25,6 +25,7 @@
 #include "access/xlog.h"
 #include "access/xlogreader.h"
 #include "access/xlogutils.h"
+#include "catalog/partition.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "port/pg_bswap.h"
@@ -42,6 +43,7 @@
 
 #include "changes.h"
 #include "compat.h"
+#include "row_values.h"
 
 #define OUTPUT_PLUGIN "pgoutput"
 
@@ -57,6 +59,8 @@ struct ChangeStream
 
 	XLogRecPtr	position;
 	XLogRecPtr	confirmed;
+	LogicalDecodeChangeCB plugin_change;	/* the output plugin's own callbacks */
+	LogicalDecodeCommitCB plugin_commit;
 	bool		in_transaction;
 	XLogRecPtr	version;		/* of the transaction being told */
 
@@ -286,6 +290,127 @@ update_progress(LogicalDecodingContext *decoding, XLogRecPtr lsn, TransactionId 
 	CHECK_FOR_INTERRUPTS();
 }
 
+/* ---------------------------------------------------------------- rows too large for a message */
+
+/* the published relation, or a partition under it */
+static bool
+is_published(const ChangeStream *stream, Relation relation)
+{
+	return RelationGetRelid(relation) == stream->published ||
+		(relation->rd_rel->relispartition &&
+		 list_member_oid(get_partition_ancestors(RelationGetRelid(relation)), stream->published));
+}
+
+/* as the output plugin would, before it sends the first row */
+static void
+describe_published(ChangeStream *stream)
+{
+	RelationDescription *relation = &stream->relation;
+	Relation	published = RelationIdGetRelation(stream->published);
+	MemoryContext old;
+	int			i;
+
+	if (!RelationIsValid(published))
+		elog(ERROR, "the relation with OID %u is not there", stream->published);
+	MemoryContextReset(stream->description_context);
+	old = MemoryContextSwitchTo(stream->description_context);
+	relation->relation = stream->published;
+	relation->n_columns = 0;
+	relation->columns = palloc0(sizeof(ColumnDescription) * Max(published->rd_att->natts, 1));
+	for (i = 0; i < published->rd_att->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(published->rd_att, i);
+		ColumnDescription *column = &relation->columns[relation->n_columns];
+
+		if (attribute->attisdropped || attribute->attgenerated)
+			continue;
+		column->name = pstrdup(NameStr(attribute->attname));
+		column->type = attribute->atttypid;
+		column->typmod = attribute->atttypmod;
+		relation->n_columns++;
+	}
+	stream->old_values = palloc0(sizeof(ColumnValue) * Max(relation->n_columns, 1));
+	stream->new_values = palloc0(sizeof(ColumnValue) * Max(relation->n_columns, 1));
+	RelationClose(published);
+	MemoryContextSwitchTo(old);
+
+	stream->listener.described(stream->listener.arg, relation);
+}
+
+static ChangeKind
+kind_of_change(const ReorderBufferChange *change)
+{
+	switch (change->action)
+	{
+		case REORDER_BUFFER_CHANGE_INSERT:
+			return CHANGE_INSERT;
+		case REORDER_BUFFER_CHANGE_UPDATE:
+			return CHANGE_UPDATE;
+		default:
+			return CHANGE_DELETE;
+	}
+}
+
+static void
+tell_large_change(ChangeStream *stream, Relation relation, HeapTuple old_row, HeapTuple new_row,
+				  ChangeKind kind)
+{
+	RowChange	change = {kind, stream->version};
+	MemoryContext context;
+	MemoryContext old;
+
+	describe_published(stream);
+	context = AllocSetContextCreate(stream->context, "large row", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	if (old_row)
+		(void) row_values(&stream->relation, old_row, RelationGetDescr(relation),
+						  change.old_values = stream->old_values);
+	if (new_row &&
+		!row_values(&stream->relation, new_row, RelationGetDescr(relation),
+					change.new_values = stream->new_values))
+		change.kind = CHANGE_TOO_LARGE;
+	MemoryContextSwitchTo(old);
+	stream->listener.changed(stream->listener.arg, &change);
+	MemoryContextDelete(context);
+}
+
+/*
+ * Stands before the output plugin's own callback.  Whatever is too large for that is told directly;
+ * the publication of a row this large is taken to have no row filter that would leave it out.
+ */
+static void
+change_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, Relation relation,
+				ReorderBufferChange *change)
+{
+	ChangeStream *stream = decoding->output_writer_private;
+	HeapTuple	old_row = compat_change_tuple(change->data.tp.oldtuple);
+	HeapTuple	new_row = compat_change_tuple(change->data.tp.newtuple);
+	Size		size = 0;
+
+	if (old_row)
+		size += row_size(old_row, RelationGetDescr(relation), false);
+	if (new_row)
+		size += row_size(new_row, RelationGetDescr(relation), false);
+	if (likely(size <= LARGEST_ROW) || !is_published(stream, relation))
+	{
+		stream->plugin_change(decoding, txn, relation, change);
+		return;
+	}
+	stream->version = txn->final_lsn;
+	stream->in_transaction = true;
+	tell_large_change(stream, relation, old_row, new_row, kind_of_change(change));
+}
+
+/* the end of a transaction of which the output plugin has told nothing */
+static void
+commit_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, XLogRecPtr lsn)
+{
+	ChangeStream *stream = decoding->output_writer_private;
+
+	stream->plugin_commit(decoding, txn, lsn);
+	stream->in_transaction = false;
+}
+
 /* ---------------------------------------------------------------- the slot */
 
 /* as walsender does for CREATE_REPLICATION_SLOT … USE_SNAPSHOT */
@@ -402,6 +527,10 @@ changes_open(const char *slot, const char *publication, Oid relation, Oid owner,
 														.segment_close = wal_segment_close),
 											 prepare_write, do_write, update_progress);
 	stream->decoding->output_writer_private = stream;
+	stream->plugin_change = stream->decoding->callbacks.change_cb;
+	stream->plugin_commit = stream->decoding->callbacks.commit_cb;
+	stream->decoding->callbacks.change_cb = change_callback;
+	stream->decoding->callbacks.commit_cb = commit_callback;
 	/* the reader of pages without waiting has its own idea of what this points to */
 	stream->decoding->reader->private_data = &stream->page_reader;
 	XLogBeginRead(stream->decoding->reader, MyReplicationSlot->data.restart_lsn);

@@ -38,7 +38,8 @@ typedef enum ChangeKind
 	CHANGE_INSERT,
 	CHANGE_UPDATE,
 	CHANGE_DELETE,
-	CHANGE_TRUNCATE
+	CHANGE_TRUNCATE,
+	CHANGE_TOO_LARGE			/* a new row that no document can hold; its small columns are there */
 } ChangeKind;
 
 typedef struct RowChange

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_class.h"
@@ -20,9 +21,11 @@
 
 #include "compat.h"
 #include "copy.h"
+#include "row_values.h"
 #include "statement.h"
 
 #define ROWS_AT_ONCE 1000
+#define RESET_BYTES ((Size) 64 * 1024)
 
 /* how a result row becomes texts */
 typedef struct RowReader
@@ -32,7 +35,9 @@ typedef struct RowReader
 	Datum	   *datums;
 	bool	   *nulls;
 	ColumnValue *values;
+	const RelationDescription *relation;
 	MemoryContext context;		/* texts of one portion of rows */
+	Size		bytes;			/* of the rows in that portion */
 } RowReader;
 
 /* ---------------------------------------------------------------- the relation */
@@ -67,6 +72,26 @@ copy_describe(Oid relation_id)
 	return description;
 }
 
+bool
+copy_has_deferrable_key(Oid relation_id)
+{
+	Relation	relation = try_relation_open(relation_id, AccessShareLock);
+	bool		deferrable = false;
+	ListCell   *cell;
+
+	if (relation == NULL)
+		return false;
+	foreach(cell, RelationGetIndexList(relation))
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		deferrable |= index->rd_index->indisunique && !index->rd_index->indimmediate;
+		index_close(index, AccessShareLock);
+	}
+	relation_close(relation, NoLock);
+	return deferrable;
+}
+
 /* SELECT its columns FROM it, without children that are tables of their own */
 static void
 append_query(StringInfo sql, const RelationDescription *relation)
@@ -88,6 +113,8 @@ reader_init(RowReader *reader, const RelationDescription *relation)
 {
 	int			i;
 
+	reader->relation = relation;
+	reader->bytes = 0;
 	reader->n = relation->n_columns;
 	reader->outputs = palloc0(sizeof(FmgrInfo) * Max(reader->n, 1));
 	reader->datums = palloc(sizeof(Datum) * Max(reader->n, 1));
@@ -105,11 +132,18 @@ reader_init(RowReader *reader, const RelationDescription *relation)
 	}
 }
 
-static void
+/* the values of a row, or of one that is too large those that are small */
+static bool
 read_row(RowReader *reader, HeapTuple tuple, TupleDesc desc)
 {
 	int			i;
 
+	reader->bytes += row_size(tuple, desc, true);
+	if (row_size(tuple, desc, true) > LARGEST_ROW)
+	{
+		(void) row_values(reader->relation, tuple, desc, reader->values);
+		return false;
+	}
 	heap_deform_tuple(tuple, desc, reader->datums, reader->nulls);
 	for (i = 0; i < reader->n; i++)
 	{
@@ -123,6 +157,7 @@ read_row(RowReader *reader, HeapTuple tuple, TupleDesc desc)
 		reader->values[i].text = text;
 		reader->values[i].length = strlen(text);
 	}
+	return true;
 }
 
 static void
@@ -133,10 +168,13 @@ give_rows(RowReader *reader, CopyRow row, void *arg)
 
 	for (i = 0; i < SPI_processed; i++)
 	{
-		read_row(reader, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-		row(arg, reader->values);
-		if (i % 64 == 63)
-			MemoryContextReset(reader->context);
+		bool		fits = read_row(reader, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+
+		row(arg, reader->values, fits);
+		if (reader->bytes < RESET_BYTES)
+			continue;
+		MemoryContextReset(reader->context);
+		reader->bytes = 0;
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(reader->context);

@@ -13,8 +13,14 @@
 /* the relation as logical decoding would describe it; needs a transaction; throws when it is gone */
 extern RelationDescription *copy_describe(Oid relation);
 
-/* a row of the table: one value for each column of the description */
-typedef void (*CopyRow) (void *arg, const ColumnValue *values);
+/* whether a unique key of it is checked only at the end of a statement or transaction */
+extern bool copy_has_deferrable_key(Oid relation);
+
+/*
+ * A row of the table: one value for each column of the description.  fits: false for a row that is too
+ * large for any document; its large columns are left out.
+ */
+typedef void (*CopyRow) (void *arg, const ColumnValue *values, bool fits);
 
 /* Every row, as the active snapshot sees it. */
 extern void copy_table(const RelationDescription *relation, CopyRow row, void *arg);

@@ -61,4 +61,8 @@ extern void sink_follow(SinkWorker *worker);
 extern void sink_put_row(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values,
 						 XLogRecPtr version, StringInfo id);
 
+/* the same for a row that is larger than any document may be: a dead letter, without the document */
+extern void sink_refuse_large(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values,
+							  XLogRecPtr version, StringInfo id);
+
 #endif							/* CLICKSTREAM_SINK_H */

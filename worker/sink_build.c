@@ -113,11 +113,14 @@ send_bulk(CopyState *copy)
 }
 
 static void
-copy_row(void *arg, const ColumnValue *values)
+copy_row(void *arg, const ColumnValue *values, bool fits)
 {
 	CopyState  *copy = arg;
 
-	sink_put_row(copy->bulk, copy->plan, values, copy->version, &copy->id);
+	if (fits)
+		sink_put_row(copy->bulk, copy->plan, values, copy->version, &copy->id);
+	else
+		sink_refuse_large(copy->bulk, copy->plan, values, copy->version, &copy->id);
 	if (bulk_is_full(copy->bulk))
 		send_bulk(copy);
 	else

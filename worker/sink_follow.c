@@ -11,8 +11,10 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -52,6 +54,9 @@ typedef struct Following
 	MemoryContext reread_context;
 	List	   *rereads;
 	XLogRecPtr	reread_version;	/* of the row that is being read again */
+	HTAB	   *arrivals;		/* of the transaction being told, or NULL */
+	XLogRecPtr	arrivals_version;
+	bool		key_is_deferrable;	/* some unique key of the table is */
 	int			bulk_wait_ms;
 	int			idle_ms;
 	TimestampTz looked_at;		/* when the catalog was compared last */
@@ -194,6 +199,74 @@ note_reread(Following *follow, const ColumnValue *values, XLogRecPtr version)
 	MemoryContextSwitchTo(old);
 }
 
+/* ---- ids that rows came to in the transaction being told */
+
+/* beyond so many no note is kept, and each departure of the transaction is looked at */
+#define MOST_ARRIVALS 500000
+
+typedef struct Arrival
+{
+	uint64		hash;			/* of the id */
+} Arrival;
+
+static uint64
+hash_of_id(const StringInfoData *id)
+{
+	return hash_bytes_extended((const unsigned char *) id->data, id->len, 0);
+}
+
+static void
+forget_arrivals(Following *follow)
+{
+	if (follow->arrivals)
+		hash_destroy(follow->arrivals);
+	follow->arrivals = NULL;
+}
+
+/* A row got this id: if another row has had it until now, that one's departure is told later. */
+static void
+note_arrival(Following *follow, XLogRecPtr version)
+{
+	HASHCTL		control = {.keysize = sizeof(uint64), .entrysize = sizeof(Arrival)};
+	uint64		hash = hash_of_id(&follow->id);
+
+	if (follow->arrivals && follow->arrivals_version != version)
+		forget_arrivals(follow);
+	follow->arrivals_version = version;
+	if (follow->arrivals == NULL)
+	{
+		control.hcxt = follow->context;
+		follow->arrivals = hash_create("clickstream arrivals", 256, &control,
+									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	if (hash_get_num_entries(follow->arrivals) < MOST_ARRIVALS)
+		(void) hash_search(follow->arrivals, &hash, HASH_ENTER, NULL);
+}
+
+static bool
+may_have_arrived(Following *follow, const StringInfoData *id, XLogRecPtr version)
+{
+	uint64		hash = hash_of_id(id);
+
+	if (follow->arrivals == NULL || follow->arrivals_version != version)
+		return false;
+	return hash_get_num_entries(follow->arrivals) >= MOST_ARRIVALS ||
+		hash_search(follow->arrivals, &hash, HASH_FIND, NULL) != NULL;
+}
+
+/*
+ * A row leaves its id.  If another row came to the same id before it in the same transaction (two that
+ * swap theirs), the document is that other row's, which is read again.
+ */
+static void
+take_departure(Following *follow, const ColumnValue *values, const StringInfoData *id,
+			   XLogRecPtr version)
+{
+	bulk_delete(follow->bulk, id->data, id->len, version);
+	if (may_have_arrived(follow, id, version))
+		note_reread(follow, values, version);
+}
+
 /* what the change left out is in the old row, if that came whole; its key came in any case */
 static void
 fill_untouched(Following *follow, const RowChange *change)
@@ -209,20 +282,41 @@ fill_untouched(Following *follow, const RowChange *change)
 			change->new_values[i] = change->old_values[i];
 }
 
+/* the old id is then in old_id */
+static bool
+id_has_changed(Following *follow, const RowChange *change)
+{
+	if (change->old_values == NULL ||
+		!document_id(follow->plan, change->old_values, &follow->old_id))
+		return false;
+	return !document_id(follow->plan, change->new_values, &follow->id) ||
+		follow->id.len != follow->old_id.len ||
+		memcmp(follow->id.data, follow->old_id.data, follow->id.len) != 0;
+}
+
 static void
 take_update(Following *follow, const RowChange *change)
 {
 	fill_untouched(follow, change);
-	if (change->old_values && document_id(follow->plan, change->old_values, &follow->old_id) &&
-		!(document_id(follow->plan, change->new_values, &follow->id) &&
-		  follow->id.len == follow->old_id.len &&
-		  memcmp(follow->id.data, follow->old_id.data, follow->id.len) == 0))
-		bulk_delete(follow->bulk, follow->old_id.data, follow->old_id.len, change->version);
+	if (id_has_changed(follow, change))
+	{
+		take_departure(follow, change->old_values, &follow->old_id, change->version);
+		if (document_id(follow->plan, change->new_values, &follow->id))
+			note_arrival(follow, change->version);
+	}
 
 	if (document_is_incomplete(follow->plan, change->new_values))
 		note_reread(follow, change->new_values, change->version);
 	else
 		sink_put_row(follow->bulk, follow->plan, change->new_values, change->version, &follow->id);
+}
+
+static void
+take_too_large(Following *follow, const RowChange *change)
+{
+	if (id_has_changed(follow, change))
+		take_departure(follow, change->old_values, &follow->old_id, change->version);
+	sink_refuse_large(follow->bulk, follow->plan, change->new_values, change->version, &follow->id);
 }
 
 static void
@@ -266,13 +360,19 @@ changed(void *arg, const RowChange *change)
 		case CHANGE_INSERT:
 			sink_put_row(follow->bulk, follow->plan, change->new_values, change->version,
 						 &follow->id);
+			/* two rows can have one id for a moment, where a key is checked at the end */
+			if (follow->key_is_deferrable)
+				note_arrival(follow, change->version);
 			break;
 		case CHANGE_UPDATE:
 			take_update(follow, change);
 			break;
 		case CHANGE_DELETE:
 			if (document_id(follow->plan, change->old_values, &follow->id))
-				bulk_delete(follow->bulk, follow->id.data, follow->id.len, change->version);
+				take_departure(follow, change->old_values, &follow->id, change->version);
+			break;
+		case CHANGE_TOO_LARGE:
+			take_too_large(follow, change);
 			break;
 		case CHANGE_TRUNCATE:
 			take_truncate(follow, change->version);
@@ -284,11 +384,14 @@ changed(void *arg, const RowChange *change)
 /* ---------------------------------------------------------------- between transactions */
 
 static void
-put_reread_row(void *arg, const ColumnValue *values)
+put_reread_row(void *arg, const ColumnValue *values, bool fits)
 {
 	Following  *follow = arg;
 
-	sink_put_row(follow->bulk, follow->plan, values, follow->reread_version, &follow->id);
+	if (fits)
+		sink_put_row(follow->bulk, follow->plan, values, follow->reread_version, &follow->id);
+	else
+		sink_refuse_large(follow->bulk, follow->plan, values, follow->reread_version, &follow->id);
 }
 
 /* The table may have another shape by now than the log has come to: the rows then need its own plan. */
@@ -452,6 +555,8 @@ one_round(Following *follow)
 	bool		more = changes_read(follow->stream, READ_BYTES);
 
 	reread_rows(follow);
+	if (!changes_in_transaction(follow->stream))
+		forget_arrivals(follow);
 	follow->covered = changes_position(follow->stream);
 	if (follow->covered != before)
 		follow->idle_ms = IDLE_FIRST_MS;
@@ -542,6 +647,10 @@ follow_start(Following *follow, SinkWorker *worker)
 												   ALLOCSET_SMALL_SIZES);
 	initStringInfo(&follow->id);
 	initStringInfo(&follow->old_id);
+	worker_begin(worker->slot);
+	follow->key_is_deferrable = copy_has_deferrable_key(worker->sink->relation);
+	worker_commit();
+	MemoryContextSwitchTo(follow->context);
 	follow->bulk = bulk_open(worker->client, &options);
 	follow->stream = changes_open(worker->sink->slot, worker->sink->publication,
 								  worker->sink->relation, worker->sink->owner, &listener);

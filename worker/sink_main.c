@@ -22,6 +22,7 @@
 
 #include "connection.h"
 #include "launcher.h"
+#include "row_values.h"
 #include "sink.h"
 #include "sink_api.h"
 #include "worker.h"
@@ -237,6 +238,17 @@ sink_acknowledge(SinkWorker *worker, XLogRecPtr position)
 	SpinLockRelease(&worker->slot->mutex);
 	if (moved)
 		ConditionVariableBroadcast(&worker->slot->changed);
+}
+
+void
+sink_refuse_large(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values,
+				  XLogRecPtr version, StringInfo id)
+{
+	if (!document_id(plan, values, id))
+		appendStringInfo(id, "(null) %X/%X", LSN_FORMAT_ARGS(version));
+	bulk_refuse(bulk, id->data, version, NULL, "row_too_large",
+				psprintf("the row has more than %d MB, and no document can hold it",
+						 (int) (LARGEST_ROW / (1024 * 1024))));
 }
 
 void
