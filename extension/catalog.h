@@ -126,6 +126,7 @@ typedef struct Sink
 	Jsonb	   *columns;
 	int32		bulk_bytes;
 	Interval   *bulk_wait;
+	int64		max_wal_lag;	/* bytes; 0 for no bound */
 	char	   *slot;
 	char	   *publication;
 	char	   *phase;

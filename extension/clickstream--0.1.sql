@@ -346,6 +346,7 @@ CREATE TABLE sinks (
     columns            jsonb NOT NULL DEFAULT '{}',
     bulk_bytes         int NOT NULL DEFAULT 8388608,
     bulk_wait          interval NOT NULL DEFAULT '100 ms',
+    max_wal_lag        bigint CHECK (max_wal_lag > 0),
     slot               name NOT NULL UNIQUE,
     publication        name NOT NULL UNIQUE,
     phase              text NOT NULL DEFAULT 'new' CHECK (phase IN ('new', 'copying', 'following', 'diverged')),
@@ -363,6 +364,7 @@ COMMENT ON COLUMN sinks.server IS 'the foreign server that says where Elasticsea
 COMMENT ON COLUMN sinks.relation IS 'the table that is followed';
 COMMENT ON COLUMN sinks.index IS 'the alias under which the documents are found';
 COMMENT ON COLUMN sinks.columns IS 'fields of other names than their columns, and columns left out';
+COMMENT ON COLUMN sinks.max_wal_lag IS 'so many bytes of write-ahead log are kept while Elasticsearch is away; past it the slot is given up; NULL for no bound';
 COMMENT ON COLUMN sinks.slot IS 'the logical replication slot that keeps the write-ahead log for it';
 COMMENT ON COLUMN sinks.enabled IS 'false while paused';
 COMMENT ON COLUMN sinks.paused_because IS 'why a sink paused itself, NULL when a person did it';
@@ -387,11 +389,13 @@ COMMENT ON COLUMN sink_dead_letters.status IS 'the HTTP status that Elasticsearc
 COMMENT ON COLUMN sink_dead_letters.reason IS 'why, in Elasticsearch''s words';
 
 CREATE FUNCTION create_sink(name text, server text, relation regclass, index text, id text DEFAULT NULL,
-    columns jsonb DEFAULT '{}', bulk_bytes int DEFAULT 8388608, bulk_wait interval DEFAULT '100 ms')
+    columns jsonb DEFAULT '{}', bulk_bytes int DEFAULT 8388608, bulk_wait interval DEFAULT '100 ms',
+    max_wal_lag text DEFAULT NULL)
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_create_sink';
 COMMENT ON FUNCTION create_sink IS 'copies a table into an Elasticsearch index and follows its changes from then on';
 
-CREATE FUNCTION alter_sink(name text, bulk_bytes int DEFAULT NULL, bulk_wait interval DEFAULT NULL) RETURNS void
+CREATE FUNCTION alter_sink(name text, bulk_bytes int DEFAULT NULL, bulk_wait interval DEFAULT NULL,
+    max_wal_lag text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_alter_sink';
 COMMENT ON FUNCTION alter_sink IS 'changes options of a sink while it runs; those left out stay as they are';
 

@@ -99,6 +99,8 @@ take_bulk(FunctionCallInfo fcinfo, int first, Sink *sink)
 		sink->bulk_wait = palloc(sizeof(Interval));
 		*sink->bulk_wait = *PG_GETARG_INTERVAL_P(first + 1);
 	}
+	if (!PG_ARGISNULL(first + 2))
+		sink->max_wal_lag = sink_check_wal_lag(PG_GETARG_DATUM(first + 2));
 	sink_check_bulk(sink);
 }
 

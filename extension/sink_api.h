@@ -18,6 +18,7 @@ extern void sink_check_name(const char *name);
 extern void sink_check_server_settings(void);
 extern void sink_check_index(const char *index);
 extern void sink_check_bulk(const Sink *sink);
+extern int64 sink_check_wal_lag(Datum size);	/* '10 GB' as bytes, 0 for no bound */
 
 /* sink_table.c: the same for the table; fills in columns and id_columns; returns what is published */
 extern const char *sink_check_table(Sink *sink, const char *id);

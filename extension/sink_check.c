@@ -11,10 +11,12 @@
 #include <wctype.h>
 
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "storage/lwlock.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
@@ -156,4 +158,18 @@ sink_check_bulk(const Sink *sink)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("bulk_wait must be between 0 and 1 minute"),
 				 errhint("It is how long a change may wait for others to share its request: '100 ms' is usual.")));
+}
+
+int64
+sink_check_wal_lag(Datum size)
+{
+	int64		bytes = DatumGetInt64(DirectFunctionCall1(pg_size_bytes, size));
+
+	if (bytes != 0 && bytes < wal_segment_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_wal_lag cannot be less than a segment of the write-ahead log, %d MB",
+						wal_segment_size / (1024 * 1024)),
+				 errhint("It is how much of the log may be kept while Elasticsearch is away: '10 GB', or '0' for no bound.")));
+	return bytes;
 }

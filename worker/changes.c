@@ -471,6 +471,25 @@ changes_slot_is_usable(const char *slot)
 	return usable;
 }
 
+uint64
+changes_slot_lag(const char *slot)
+{
+	ReplicationSlot *found;
+	XLogRecPtr	kept = InvalidXLogRecPtr;
+	XLogRecPtr	end = GetXLogInsertRecPtr();
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	found = SearchNamedReplicationSlot(slot, false);
+	if (found)
+	{
+		SpinLockAcquire(&found->mutex);
+		kept = found->data.restart_lsn;
+		SpinLockRelease(&found->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return XLogRecPtrIsInvalid(kept) || kept > end ? 0 : end - kept;
+}
+
 void
 changes_drop_slot(const char *slot)
 {

@@ -74,6 +74,9 @@ extern XLogRecPtr changes_create_slot(const char *slot, Oid owner);
 /* false when there is none, or when what it needs has been removed */
 extern bool changes_slot_is_usable(const char *slot);
 
+/* how much of the write-ahead log is kept for it, 0 when there is none */
+extern uint64 changes_slot_lag(const char *slot);
+
 extern void changes_drop_slot(const char *slot);	/* no error when there is none */
 
 /* Outside of a transaction.  An error in any of these leaves nothing that can be used further. */

@@ -13,6 +13,7 @@
 #include "access/xlog.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "storage/ipc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -64,6 +65,38 @@ typedef struct Following
 
 /* ---------------------------------------------------------------- sending */
 
+/*
+ * Elasticsearch is away for so long that the log kept for it passes the sink's bound: the slot is given
+ * up.  The next process waits for Elasticsearch before it makes another, and copies the table anew.
+ */
+static void
+give_up_slot(SinkWorker *worker)
+{
+	Sink	   *sink = worker->sink;
+	uint64		lag = changes_slot_lag(sink->slot);
+	char	   *slot;
+
+	if (sink->max_wal_lag == 0 || lag <= (uint64) sink->max_wal_lag)
+		return;
+	worker_set_error(worker->slot,
+					 psprintf("the replication slot was given up: it kept " UINT64_FORMAT
+							  " bytes of the write-ahead log, more than max_wal_lag; "
+							  "the index is built anew once Elasticsearch answers", lag));
+	ereport(LOG,
+			(errmsg("clickstream sink \"%s\" gives up its replication slot \"%s\"", sink->name,
+					sink->slot),
+			 errdetail("It kept " UINT64_FORMAT " bytes of the write-ahead log, and max_wal_lag is "
+					   INT64_FORMAT ".", lag, sink->max_wal_lag),
+			 errhint("The index is built anew by itself once Elasticsearch answers.")));
+	slot = MemoryContextStrdup(TopMemoryContext, sink->slot);
+	/* reads the sink anew */
+	sink_set_phase(worker, "new", NULL, InvalidXLogRecPtr);
+	if (MyReplicationSlot)
+		ReplicationSlotRelease();
+	changes_drop_slot(slot);
+	sink_leave();
+}
+
 /* the surroundings stay broken: has the sink changed, is the index still there? */
 static void
 look_around(Following *follow)
@@ -74,6 +107,7 @@ look_around(Following *follow)
 		proc_exit(0);
 	if (sink_has_changed(follow->worker))
 		sink_leave();
+	give_up_slot(follow->worker);
 	if (sink_index_look(follow->worker->client, follow->sink, &why) != INDEX_MISSING)
 		return;
 	ereport(LOG,
@@ -601,6 +635,7 @@ index_is_there(SinkWorker *worker)
 				return false;
 			case INDEX_NO_ALIAS:
 			case INDEX_NO_ANSWER:
+				give_up_slot(worker);
 				sink_wait(worker, why);
 				if (strcmp(worker->sink->phase, "following") != 0)
 					return false;

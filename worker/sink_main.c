@@ -109,6 +109,7 @@ same_sink(const Sink *a, const Sink *b)
 {
 	return a->enabled == b->enabled && a->owner == b->owner && a->relation == b->relation &&
 		a->bulk_bytes == b->bulk_bytes && same_interval(a->bulk_wait, b->bulk_wait) &&
+		a->max_wal_lag == b->max_wal_lag &&
 		same_text(a->server, b->server) && same_text(a->index, b->index) &&
 		same_text(a->phase, b->phase) && same_text(a->slot, b->slot) &&
 		same_text(a->publication, b->publication);

@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 use ClickstreamTest;
+use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 
 my $node = new_node('faults');
@@ -102,6 +103,31 @@ wait_for($node, q{SELECT last_error LIKE '%does not take the table''s columns%' 
 sql(q{SELECT clickstream.resync_sink('other')});
 acknowledged('other', 'shape: resync builds a new index');
 is_deeply([ sort keys %{ es_search("$alias-other") } ], [ 1, 'x' ], 'shape: the documents are the rows');
+
+# --- Elasticsearch is away for so long that the log kept for the sink passes its bound ---
+
+sql(qq{CREATE SERVER away FOREIGN DATA WRAPPER clickstream_elasticsearch OPTIONS (url '$ENV{ES_URL}');
+       CREATE TABLE bounded (id int PRIMARY KEY, body text); INSERT INTO bounded VALUES (1, 'one')});
+sql("SELECT clickstream.create_sink('bounded', server => 'away', relation => 'bounded', index => '$alias-bounded', max_wal_lag => '16 MB')");
+acknowledged('bounded', 'bounded: copied');
+my $its_slot = q{SELECT count(*) FROM pg_replication_slots r JOIN clickstream.sinks s ON s.slot = r.slot_name WHERE s.sink = 'bounded'};
+is(sql($its_slot), 1, 'bounded: a slot');
+sql(q{ALTER SERVER away OPTIONS (SET url 'http://127.0.0.1:1')});
+sql(q{INSERT INTO bounded VALUES (2, 'two'); DELETE FROM bounded WHERE id = 1});
+sql("CREATE TABLE IF NOT EXISTS noise (i int); INSERT INTO noise VALUES ($_); SELECT pg_switch_wal()") for 1 .. 3;
+wait_for($node, q{SELECT phase = 'new' FROM clickstream.sinks WHERE sink = 'bounded'}, 'bounded: begins anew');
+wait_for($node, q{SELECT NOT EXISTS (SELECT FROM pg_replication_slots r JOIN clickstream.sinks s ON s.slot = r.slot_name WHERE s.sink = 'bounded')}, 'bounded: the slot is given up');
+like(slurp_file($node->logfile), qr/sink "bounded" gives up its replication slot.*It kept \d+ bytes of the write-ahead log, and max_wal_lag is 16777216/s, 'bounded: the log says so');
+is(es_count("$alias-bounded"), 1, 'bounded: the old index still serves searches');
+sql(q{INSERT INTO bounded VALUES (3, 'three')});
+sql("ALTER SERVER away OPTIONS (SET url '$ENV{ES_URL}')");
+acknowledged('bounded', 'bounded: built anew, unaided');
+is_deeply([ sort keys %{ es_search("$alias-bounded") } ], [ 2, 3 ], 'bounded: the documents are the rows');
+is(sql($its_slot), 1, 'bounded: a slot again');
+my (undef, undef, $refused) = $node->psql('postgres', q{SELECT clickstream.alter_sink('bounded', max_wal_lag => '1 MB')});
+like($refused, qr/max_wal_lag cannot be less than a segment/, 'bounded: less than a segment is refused');
+sql(q{SELECT clickstream.alter_sink('bounded', max_wal_lag => '0')});
+is(sql(q{SELECT max_wal_lag IS NULL FROM clickstream.sinks WHERE sink = 'bounded'}), 't', 'bounded: no bound');
 
 es('DELETE', "/$_") for keys %{ es('GET', "/$alias*") };
 done_testing();
