@@ -52,6 +52,7 @@ $node->safe_psql('postgres', q{SELECT clickstream.alter_source('clicks', workers
 running(2, 'two workers when asked for two');
 $node->safe_psql('postgres', q{SELECT clickstream.alter_source('clicks', workers => 1)});
 running(1, 'one when asked for one');
+wait_for($node, q{SELECT count(*) = 1 AND bool_and(state = 'running') FROM clickstream.worker_stats()}, 'and nobody is about to come or go');
 
 # --- a transaction that is prepared ---
 

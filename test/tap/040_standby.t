@@ -48,7 +48,6 @@ $copy->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-
 is($copy->safe_psql('restored', 'SELECT count(*) FROM clicks'), '10', 'rows came along');
 is($copy->safe_psql('restored', q{SELECT state, detail ~ 'another cluster' AND detail ~ 'resume_source' FROM clickstream.stat_sources}), 'paused|t',
     'a restored source is paused from its first moment on and says why');
-wait_for($copy, q{SELECT NOT enabled AND paused_because ~ 'another cluster' FROM clickstream.sources}, 'which is recorded, too', 'restored');
 produce($topic, '{"timestamp": "2025-06-04T13:00:00", "page": "/later"}');
 is($copy->safe_psql('restored', 'SELECT messages FROM clickstream.stat_sources'), '10', 'it reads nothing');
 $copy->safe_psql('restored', q{SELECT clickstream.resume_source('clicks')});
