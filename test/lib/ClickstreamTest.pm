@@ -24,7 +24,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(new_node connect_sql new_topic grow_topic delete_topic truncate_topic produce produce_json
   produce_file offsets end_offset es es_count es_search es_refresh wait_for wait_until unique server simulate
-  worker_pids kill_and_recover seed);
+  worker_pids kill_and_recover seed built);
 
 our $top = abs_path(dirname(__FILE__) . '/../..');
 our $wait_seconds = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 120;
@@ -44,6 +44,15 @@ sub seed
     note("repeat with SEED=$seed");
     srand($seed);
     return $seed;
+}
+
+# built('proxy'): the path of a small C program beside this file, compiled anew; more arguments go to the compiler.
+sub built
+{
+    my ($name, @arguments) = @_;
+    my $program = PostgreSQL::Test::Utils::tempdir() . "/$name";
+    system($ENV{CC} // 'cc', qw(-std=gnu11 -D_GNU_SOURCE -O1 -o), $program, "$top/test/lib/$name.c", @arguments) == 0 or die "no $name";
+    return $program;
 }
 
 # --- PostgreSQL ---
