@@ -67,7 +67,9 @@ sub broker_goes
     my @start = ($script, 'start', '--instance', "chaos-$$", $server eq 'kafka' ? @{ $self->{broker_settings} } : ());
     my @end = ($script, $verb, '--instance', "chaos-$$");
     $self->{away}{$server} = fork() // die "could not fork: $!";
-    exec('sh', '-c', join(' ', map { quotemeta } @end) . " && sleep $seconds && " . join(' ', map { quotemeta } @start))
+    # On a machine with much else to do a start may not be in time: once more.
+    my ($ended, $started) = map { join ' ', map { quotemeta } @$_ } \@end, \@start;
+    exec('sh', '-c', "$ended && sleep $seconds && { $started || $started; }")
       if !$self->{away}{$server};
     return;
 }
