@@ -195,13 +195,24 @@ time_is_there(Writer *writer, Batch *batch, int record, const TupleTableSlot *ro
 	return false;
 }
 
+/* lives as long as the writer: rows come and go in a memory of their own, in which a caller may be */
+static TupleTableSlot *
+slot_for_good(Writer *writer, const TupleTableSlotOps *ops)
+{
+	MemoryContext outer = MemoryContextSwitchTo(writer->leaves->estate->es_query_cxt);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(writer->leaves->desc, ops);
+
+	MemoryContextSwitchTo(outer);
+	return slot;
+}
+
 TupleTableSlot *
 row_of_target(Writer *writer, const Leaf *leaf, TupleTableSlot *row)
 {
 	if (leaf->to_root == NULL)
 		return row;
 	if (writer->root_row == NULL)
-		writer->root_row = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsVirtual);
+		writer->root_row = slot_for_good(writer, &TTSOpsVirtual);
 	return execute_attr_map_slot(leaf->to_root->attrMap, row, writer->root_row);
 }
 
@@ -216,7 +227,7 @@ void
 keep_tuple_for_rollups(Writer *writer, MinimalTuple row)
 {
 	if (writer->kept_row == NULL)
-		writer->kept_row = MakeSingleTupleTableSlot(writer->leaves->desc, &TTSOpsMinimalTuple);
+		writer->kept_row = slot_for_good(writer, &TTSOpsMinimalTuple);
 	ExecStoreMinimalTuple(row, writer->kept_row, false);
 	rollup_batch_add(writer->new_rows, writer->kept_row);
 	ExecClearTuple(writer->kept_row);

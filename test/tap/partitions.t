@@ -254,5 +254,16 @@ sql(q{SELECT clickstream.alter_source('kept', retention => '60 days', retention_
 wait_for($node, q{SELECT NOT relispartition FROM pg_class WHERE relname = 'kept_old'}, 'kept: detached, it is a table of its own');
 is(sql(q{SELECT count(*) FROM kept_old}), 1, 'kept: with its rows');
 
+# --- a column that the table has lost: partitions made since then have another layout, batch after batch of a chunk each ---
+sql(q{CREATE TABLE lost (gone int, at timestamptz NOT NULL, n int, note jsonb) PARTITION BY RANGE (at); ALTER TABLE lost DROP COLUMN gone});
+sql(q{SELECT clickstream.create_rollup('lost_counts', 'SELECT n % 7 AS k, count(*) AS c, sum(length(note::text)) AS length FROM lost GROUP BY 1')});
+my $lost = new_topic('lost', 1);
+produce($lost, map { sprintf '{"at": "2025-06-04T%02d:00:00Z", "n": %d, "note": ["%s"]}', $_ % 24, $_, 'x' x ($_ / 20) } 1 .. 20_000);
+sql(qq{SELECT clickstream.create_source('lost', server => 'kafka', topic => '$lost', target => 'lost', partition_interval => '1 day')});
+is(sql(q{SELECT clickstream.wait_for_source('lost', '60 s')}), 't', 'lost: caught up');
+is(sql(q{SELECT count(*), sum(n) FROM lost}), '20000|200010000', 'lost: all are rows');
+is(sql(q{SELECT count(*) FROM clickstream.check_rollup('lost_counts')}), 0, 'lost: and in the rollup');
+is(scalar(grep { /terminated by signal/ } split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile)), 0, 'no process of the server crashed');
+
 $node->stop('fast');
 done_testing();
