@@ -19,6 +19,7 @@
 #include "nodes/extensible.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
+#include "rewrite/rewriteManip.h"
 #include "utils/memutils.h"
 #include "utils/queryenvironment.h"
 
@@ -337,6 +338,16 @@ types_of(TupleDesc desc)
 	return entries;
 }
 
+/* a node without a relation has the columns of its custom_scan_tlist, by that name */
+static List *
+of_own_rows(const NamedTuplestoreScan *scan, List *expressions)
+{
+	List	   *copy = copyObject(expressions);
+
+	ChangeVarNodes((Node *) copy, scan->scan.scanrelid, INDEX_VAR, 0);
+	return copy;
+}
+
 static Plan *
 batch_scan(const NamedTuplestoreScan *scan, TupleDesc desc)
 {
@@ -344,6 +355,8 @@ batch_scan(const NamedTuplestoreScan *scan, TupleDesc desc)
 
 	custom->scan.plan = scan->scan.plan;
 	custom->scan.plan.type = T_CustomScan;
+	custom->scan.plan.targetlist = of_own_rows(scan, scan->scan.plan.targetlist);
+	custom->scan.plan.qual = of_own_rows(scan, scan->scan.plan.qual);
 	custom->scan.scanrelid = 0;
 	custom->custom_scan_tlist = types_of(desc);
 	custom->custom_private = list_make1(makeString(pstrdup(scan->enrname)));

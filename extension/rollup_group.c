@@ -197,9 +197,9 @@ begin_group(CustomScanState *node, EState *estate, int eflags)
 {
 	GroupScan  *scan = (GroupScan *) node;
 	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
-	List	   *keys = linitial_node(List, plan->custom_private);
-	List	   *operators = lsecond_node(List, plan->custom_private);
-	List	   *collations = lthird_node(List, plan->custom_private);
+	List	   *keys = (List *) linitial(plan->custom_private);		/* of integers, and the others of OIDs */
+	List	   *operators = (List *) lsecond(plan->custom_private);
+	List	   *collations = (List *) lthird(plan->custom_private);
 	Oid		   *equal_operators;
 	ListCell   *cell;
 
