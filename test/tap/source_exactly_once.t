@@ -35,7 +35,7 @@ my %faults = (
         kill 9, $postmaster;
         sleep 0.1 while kill 0, $postmaster;
         $node->{_pid} = undef;
-        for (1 .. 100) { last if eval { $node->start; 1 } or 0; sleep 0.1 }
+        for (1 .. 100) { last if $node->start(fail_ok => 1); sleep 0.1 }
     },
     'pause and resume' => sub { $node->psql('postgres', "SELECT clickstream.pause_source('clicks')"); $node->psql('postgres', "SELECT clickstream.resume_source('clicks')") },
     'alter' => sub { $node->psql('postgres', 'SELECT clickstream.alter_source(\'clicks\', workers => ' . (1 + int rand 3) . ')') },
