@@ -59,6 +59,13 @@
 	((rte)->requiredPerms = 0, (rte)->selectedCols = NULL, (rte)->checkAsUser = InvalidOid)
 #endif
 
+/* room before a minimal tuple may be asked for since 18 */
+#if PG_VERSION_NUM >= 180000
+#define compat_form_minimal_tuple(desc, values, nulls) heap_form_minimal_tuple(desc, values, nulls, 0)
+#else
+#define compat_form_minimal_tuple(desc, values, nulls) heap_form_minimal_tuple(desc, values, nulls)
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define compat_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0)
 #else

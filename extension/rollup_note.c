@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 
 #include "catalog.h"
+#include "compat.h"
 #include "rollup_note.h"
 
 /* how many notes are written, or taken, at once */
@@ -41,7 +42,7 @@ note_of(const RollupMerge *merge, TupleTableSlot *slot)
 		if (!nulls[i] && TupleDescAttr(merge->states_desc, i)->attlen == -1)
 			values[i] = PointerGetDatum(PG_DETOAST_DATUM(values[i]));
 	}
-	tuple = heap_form_minimal_tuple(merge->states_desc, values, nulls);
+	tuple = compat_form_minimal_tuple(merge->states_desc, values, nulls);
 	note = palloc(VARHDRSZ + tuple->t_len);
 	SET_VARSIZE(note, VARHDRSZ + tuple->t_len);
 	memcpy(VARDATA(note), tuple, tuple->t_len);

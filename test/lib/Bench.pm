@@ -200,6 +200,7 @@ sub make_rollups
 {
     my ($node, $name, @rollups) = @_;
     sql($node, 'postgres', "SELECT clickstream.create_rollup('${name}_$_->[0]', \$\$" . $_->[1] =~ s/TARGET/$name/r . '$$)') for @rollups;
+    sql($node, 'postgres', "SELECT clickstream.wait_for_rollup('${name}_$_->[0]', '1 hour')") for @rollups;
 }
 
 # Takes tables and what hangs on them away.
