@@ -253,6 +253,10 @@ sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical
 	StringInfoData body;
 	char	   *why;
 
+	/* before that a search would find few of its documents, or none */
+	why = command(client, "POST", elasticsearch_index_path(client, physical, "/_refresh"), NULL, false);
+	if (why)
+		return why;
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"actions\":[");
 	if ((why = append_farewells(client, sink, physical, &body)) != NULL)

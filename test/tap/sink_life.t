@@ -56,6 +56,14 @@ sql(q{SELECT clickstream.resync_sink('rows')});
 my %seen;
 wait_until(sub { $seen{ es_count($alias) }++; return sql('SELECT physical_index FROM clickstream.sinks') ne $old
             && sql('SELECT phase FROM clickstream.sinks') eq 'following' }, 'resynced');
+# a search of its own does not refresh: what is swapped in can be searched at once
+$old = sql('SELECT physical_index FROM clickstream.sinks');
+sql(q{SELECT clickstream.resync_sink('rows')});
+my %found;
+wait_until(sub { $found{ es('GET', "/$alias/_count")->{count} }++; return sql('SELECT physical_index FROM clickstream.sinks') ne $old
+            && sql('SELECT phase FROM clickstream.sinks') eq 'following' }, 'resynced again');
+$found{ es('GET', "/$alias/_count")->{count} }++;
+is_deeply([ keys %found ], [1010], 'what is swapped in can be searched at once');
 is_deeply([ grep { $_ != 1011 && $_ != 1010 } keys %seen ], [], 'a search saw the old index or the new one, whole');
 is(es_count($alias), 1010, 'the stray document is gone');
 is((es('GET', "/$old"))[0], 404, 'the old index is gone');
