@@ -37,6 +37,18 @@
 #define compat_wait_event(name) ((void) (name), PG_WAIT_EXTENSION)
 #endif
 
+/* stored generated columns can be published since 18; virtual ones, which are new there, cannot */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_PUBLISH_GENERATED ", publish_generated_columns = stored"
+#define compat_is_published(attribute) \
+	((attribute)->attgenerated == '\0' || (attribute)->attgenerated == ATTRIBUTE_GENERATED_STORED)
+#define compat_has_virtual_columns(desc) ((desc)->constr && (desc)->constr->has_generated_virtual)
+#else
+#define COMPAT_PUBLISH_GENERATED ""
+#define compat_is_published(attribute) ((attribute)->attgenerated == '\0')
+#define compat_has_virtual_columns(desc) false
+#endif
+
 /* a change in the reorder buffer holds its rows themselves since 17 */
 #if PG_VERSION_NUM >= 170000
 #define compat_change_tuple(row) (row)

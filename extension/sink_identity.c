@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "compat.h"
 #include "sink_api.h"
 #include "statement.h"
 
@@ -63,8 +64,10 @@ identity_of(Relation relation, List *id_columns)
 	List	   *columns;
 	ListCell   *cell;
 
+	/* all columns, but some would not be published: then an UPDATE of the table would fail */
 	if (relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
-		return IDENTITY_COVERS;
+		return compat_has_virtual_columns(RelationGetDescr(relation)) ? IDENTITY_MISSING :
+			IDENTITY_COVERS;
 	(void) RelationGetIndexList(relation);
 	index = RelationGetReplicaIndex(relation);
 	if (!OidIsValid(index))
@@ -117,16 +120,23 @@ publishes_updates(const Sink *sink)
 	return OidIsValid(publication) && GetPublication(publication)->pubactions.pubupdate;
 }
 
-static void
+/* false when it would not help */
+static bool
 give_identity(const Sink *sink, Oid table)
 {
 	char	   *name = qualified_name(table);
+	Relation	relation = relation_open(table, AccessShareLock);
+	bool		helps = !compat_has_virtual_columns(RelationGetDescr(relation));
 
+	relation_close(relation, NoLock);
+	if (!helps)
+		return false;
 	if (SPI_execute(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", name), false, 0) < 0)
 		elog(ERROR, "could not set the replica identity of %s", name);
 	ereport(NOTICE,
 			(errmsg("table \"%s\" gets REPLICA IDENTITY FULL", get_rel_name(table)),
 			 errdetail("Sink \"%s\" follows its updates and deletes.", sink->name)));
+	return true;
 }
 
 /* each time round one more has it */
@@ -143,9 +153,8 @@ mend_identities(const Sink *sink)
 			return;
 		worst = sink_worst_identity(relation, sink->id_columns, &who);
 		relation_close(relation, NoLock);
-		if (worst == IDENTITY_COVERS)
+		if (worst == IDENTITY_COVERS || !give_identity(sink, who))
 			return;
-		give_identity(sink, who);
 	}
 }
 

@@ -22,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "sink_api.h"
 #include "statement.h"
 
@@ -75,7 +76,8 @@ sink_publish(const Sink *sink, const char *what)
 	char	   *table = qualified_name(sink->relation);
 
 	run_as_extension(psprintf("CREATE PUBLICATION %s FOR TABLE ONLY %s "
-							  "WITH (publish = %s, publish_via_partition_root = true)",
+							  "WITH (publish = %s, publish_via_partition_root = true"
+							  COMPAT_PUBLISH_GENERATED ")",
 							  name, table, quote_literal_cstr(what)));
 	run_as_extension(psprintf("COMMENT ON PUBLICATION %s IS %s", name,
 							  quote_literal_cstr(psprintf("what clickstream sink \"%s\" follows",

@@ -98,7 +98,7 @@ require_column(Relation relation, const char *name, const char *option)
 				 errmsg("column \"%s\" in %s is not in table \"%s\"", name, option,
 						RelationGetRelationName(relation)),
 				 errhint("Name columns as the table does, in lower case unless they were quoted.")));
-	if (attribute->attgenerated)
+	if (!compat_is_published(attribute))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("column \"%s\" in %s is generated", name, option),
@@ -211,7 +211,7 @@ check_fields(Relation relation, Jsonb *columns)
 		field = sink_field_of(columns, NameStr(attribute->attname));
 		if (field == NULL)
 			continue;
-		if (attribute->attgenerated)
+		if (!compat_is_published(attribute))
 		{
 			ereport(NOTICE,
 					(errmsg("generated column \"%s\" is left out of the index", NameStr(attribute->attname)),

@@ -322,7 +322,7 @@ describe_published(ChangeStream *stream)
 		Form_pg_attribute attribute = TupleDescAttr(published->rd_att, i);
 		ColumnDescription *column = &relation->columns[relation->n_columns];
 
-		if (attribute->attisdropped || attribute->attgenerated)
+		if (attribute->attisdropped || !compat_is_published(attribute))
 			continue;
 		column->name = pstrdup(NameStr(attribute->attname));
 		column->type = attribute->atttypid;

@@ -61,7 +61,7 @@ copy_describe(Oid relation_id)
 		Form_pg_attribute attribute = TupleDescAttr(relation->rd_att, i);
 		ColumnDescription *column = &description->columns[description->n_columns];
 
-		if (attribute->attisdropped || attribute->attgenerated)
+		if (attribute->attisdropped || !compat_is_published(attribute))
 			continue;
 		column->name = pstrdup(NameStr(attribute->attname));
 		column->type = attribute->atttypid;
