@@ -38,6 +38,8 @@
 /* what a message costs beside its bytes, here and in librdkafka */
 #define MESSAGE_OVERHEAD 300
 
+#define MOST_PAYLOAD (12 * 1024 * 1024)
+
 /*
  * How librdkafka is set where the connection says nothing.  The two limits of the queue hold for
  * all partitions together, since they share it; what is under way from the broker comes on top, so
@@ -47,9 +49,9 @@ static const char *const tuning[] = {
 	"enable.partition.eof", "true",
 	"debug", "topic",			/* only so can one hear of a partition that its broker does not know */
 	"queued.min.messages", "60000",
-	"queued.max.messages.kbytes", "32768",
-	"fetch.max.bytes", "2097152",
-	"fetch.message.max.bytes", "1048576",
+	"queued.max.messages.kbytes", "8192",
+	"fetch.max.bytes", "1048576",
+	"fetch.message.max.bytes", "524288",
 	"receive.message.max.bytes", "2000000000",
 	"fetch.wait.max.ms", "50",
 	"fetch.error.backoff.ms", "100",
@@ -297,13 +299,21 @@ empty_pipe(Consumer *consumer)
 		;
 }
 
+/* what records weigh beside their number: a copy or two of them is made while they become rows */
+static bool
+is_full(const Consumer *consumer, int max_rows, size_t max_bytes)
+{
+	return consumer->n_messages >= max_rows || consumer->bytes >= max_bytes ||
+		consumer->bytes - consumer->n_messages * (size_t) MESSAGE_OVERHEAD >= MOST_PAYLOAD;
+}
+
 static void
 take(Consumer *consumer, int max_rows, size_t max_bytes)
 {
 	size_t		bytes_before = consumer->bytes;
 
 	empty_pipe(consumer);
-	while (consumer->n_messages < max_rows && consumer->bytes < max_bytes)
+	while (!is_full(consumer, max_rows, max_bytes))
 	{
 		rd_kafka_message_t **first = consumer->messages + consumer->n_messages;
 		ssize_t		n = rd_kafka_consume_batch_queue(consumer->queue, 0, first,
@@ -420,8 +430,8 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, const int32 *
 		consumer_attend(consumer);
 		take(consumer, max_rows, max_bytes);
 		consumer_nudge(consumer);
-		if ((consumer->n_messages >= max_rows || consumer->bytes >= max_bytes ||
-			 is_whole(consumer, begin, &first, max_wait_ms)) && !is_in_doubt(consumer))
+		if ((is_full(consumer, max_rows, max_bytes) || is_whole(consumer, begin, &first, max_wait_ms)) &&
+			!is_in_doubt(consumer))
 			break;
 	}
 	if (consumer->n_messages > 0)
