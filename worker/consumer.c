@@ -219,7 +219,7 @@ consumer_open(WorkerSlot *slot, const Source *source, List *options, List *offse
 		MemoryContextDelete(context);
 		return NULL;
 	}
-	consumer_group_open(consumer, source, options);
+	consumer_group_open(consumer, source);
 	MemoryContextSwitchTo(before);
 	consumer_rewind(consumer, offsets);
 	return consumer;

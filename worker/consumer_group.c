@@ -2,10 +2,10 @@
  * consumer_group.c
  *		Tells Kafka's tools how far a source is: commits its positions to a consumer group.
  *
- * Owns a second handle of librdkafka, which does nothing but that, so that a group that may not be
+ * It asks as an administrator's tool does, so that nobody joins the group, and a group that may not be
  * written, or whose coordinator is away, touches neither what is read nor the source's state.  What
  * is told was committed in the database before; it is never read back, and a failure is a line in
- * the log, once.  Nobody joins the group.  Called by consumer.c and consumer_topic.c.
+ * the log, once.  Called by consumer.c and consumer_topic.c.
  */
 #include "postgres.h"
 
@@ -16,6 +16,8 @@
 #include "consumer_internal.h"
 
 #define TELL_EVERY_MS 1000
+#define LONGEST_PAUSE_MS 60000
+#define ANSWER_MS 10000
 #define LAST_WORD_MS 300
 
 /* Kafka forgets what a group has committed when nothing more comes for some days */
@@ -31,26 +33,13 @@ name_of_group(const Source *source)
 }
 
 void
-consumer_group_open(Consumer *consumer, const Source *source, List *options)
+consumer_group_open(Consumer *consumer, const Source *source)
 {
 	ConsumerGroup *group = &consumer->group;
-	const char *settings[] = {
-		"group.id", NULL, "session.timeout.ms", "6000", "topic.metadata.refresh.interval.ms", "-1", NULL
-	};
 
 	group->name = name_of_group(source);
-	if (group->name == NULL)
-		return;
-	settings[1] = group->name;
-	if (!kafka_client_open(&group->client, options, settings))
-	{
-		ereport(LOG,
-				(errmsg("source \"%s\" cannot tell consumer group \"%s\" how far it is: %s",
-						source->name, group->name, group->client.reason)));
-		return;
-	}
-	group->answers = rd_kafka_queue_new(group->client.rk);
-	group->complaints = rd_kafka_queue_get_consumer(group->client.rk);
+	if (group->name != NULL)
+		group->answers = rd_kafka_queue_new(consumer->client.rk);
 }
 
 /* ---------------------------------------------------------------- what is told */
@@ -80,10 +69,18 @@ tell(Consumer *consumer)
 {
 	ConsumerGroup *group = &consumer->group;
 	rd_kafka_topic_partition_list_t *list = untold(consumer);
+	rd_kafka_AlterConsumerGroupOffsets_t *request;
+	rd_kafka_AdminOptions_t *options;
 
 	if (list == NULL)
 		return;
-	group->waiting = rd_kafka_commit_queue(group->client.rk, list, group->answers, NULL, NULL) == 0;
+	request = rd_kafka_AlterConsumerGroupOffsets_new(group->name, list);
+	options = rd_kafka_AdminOptions_new(consumer->client.rk, RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS);
+	(void) rd_kafka_AdminOptions_set_request_timeout(options, ANSWER_MS, NULL, 0);
+	rd_kafka_AlterConsumerGroupOffsets(consumer->client.rk, &request, 1, options, group->answers);
+	group->waiting = true;
+	rd_kafka_AdminOptions_destroy(options);
+	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -96,62 +93,54 @@ forget_told(Consumer *consumer)
 
 /* ---------------------------------------------------------------- what comes back */
 
-static rd_kafka_resp_err_t
+/* of the request, the group or one of its partitions; NULL for none */
+static const char *
 error_of(rd_kafka_event_t *event)
 {
-	const rd_kafka_topic_partition_list_t *list = rd_kafka_event_topic_partition_list(event);
-	rd_kafka_resp_err_t error = rd_kafka_event_error(event);
+	const rd_kafka_AlterConsumerGroupOffsets_result_t *result = rd_kafka_event_AlterConsumerGroupOffsets_result(event);
+	const rd_kafka_topic_partition_list_t *list;
+	const rd_kafka_group_result_t **groups;
+	size_t		n;
 
-	for (int i = 0; list != NULL && error == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
-		error = list->elems[i].err;
-	return error;
+	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR || result == NULL)
+		return rd_kafka_err2str(rd_kafka_event_error(event));
+	groups = rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &n);
+	if (n > 0 && rd_kafka_group_result_error(groups[0]) != NULL)
+		return rd_kafka_error_string(rd_kafka_group_result_error(groups[0]));
+	list = n > 0 ? rd_kafka_group_result_partitions(groups[0]) : NULL;
+	for (int i = 0; list != NULL && i < list->cnt; i++)
+		if (list->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			return rd_kafka_err2str(list->elems[i].err);
+	return NULL;
 }
 
 static void
 take_answer(Consumer *consumer, rd_kafka_event_t *event)
 {
 	ConsumerGroup *group = &consumer->group;
-	rd_kafka_resp_err_t error = error_of(event);
+	const char *error = error_of(event);
 
 	group->waiting = false;
-	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (error != NULL)
 		forget_told(consumer);
-	if (error != RD_KAFKA_RESP_ERR_NO_ERROR && !group->failing)
+	if (error != NULL && !group->failing)
 		ereport(LOG,
 				(errmsg("source \"%s\" cannot tell consumer group \"%s\" how far it is: %s",
-						consumer->source, group->name, kafka_client_reason(&group->client, rd_kafka_err2str(error))),
+						consumer->source, group->name, error),
 				 errdetail("It reads on: offsets are kept in the database, and the group is only for other tools to look at.")));
-	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		group->client.reason[0] = '\0';
-	group->failing = error != RD_KAFKA_RESP_ERR_NO_ERROR;
-	group->pause_ms = group->failing ? Min(Max(group->pause_ms, TELL_EVERY_MS) * 2, 60000) : TELL_EVERY_MS;
-	rd_kafka_event_destroy(event);
-}
-
-/* why there is no coordinator is told apart from the answer */
-static void
-hear_complaints(ConsumerGroup *group)
-{
-	rd_kafka_event_t *event;
-
-	(void) kafka_client_reason(&group->client, NULL);
-	while ((event = rd_kafka_queue_poll(group->complaints, 0)) != NULL)
-	{
-		if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
-			strlcpy(group->client.reason, rd_kafka_event_error_string(event), sizeof(group->client.reason));
-		rd_kafka_event_destroy(event);
-	}
+	group->failing = error != NULL;
+	group->pause_ms = group->failing ? Min(Max(group->pause_ms, TELL_EVERY_MS) * 2, LONGEST_PAUSE_MS) : TELL_EVERY_MS;
 }
 
 static void
 hear(Consumer *consumer, int wait_ms)
 {
-	ConsumerGroup *group = &consumer->group;
-	rd_kafka_event_t *event = rd_kafka_queue_poll(group->answers, wait_ms);
+	rd_kafka_event_t *event = rd_kafka_queue_poll(consumer->group.answers, wait_ms);
 
-	hear_complaints(group);
-	if (event != NULL)
-		take_answer(consumer, event);
+	if (event == NULL)
+		return;
+	take_answer(consumer, event);
+	rd_kafka_event_destroy(event);
 }
 
 /* ---------------------------------------------------------------- when */
@@ -194,7 +183,5 @@ consumer_group_close(Consumer *consumer)
 			hear(consumer, LAST_WORD_MS);
 	}
 	rd_kafka_queue_destroy(group->answers);
-	rd_kafka_queue_destroy(group->complaints);
 	group->answers = NULL;
-	kafka_client_abandon(&group->client);
 }

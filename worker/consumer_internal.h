@@ -71,9 +71,7 @@ typedef struct ConsumerPartition
 typedef struct ConsumerGroup
 {
 	char	   *name;
-	KafkaClient client;
-	rd_kafka_queue_t *answers,
-			   *complaints;
+	rd_kafka_queue_t *answers;
 	bool		waiting;		/* for one */
 	bool		failing;
 	int			pause_ms;
@@ -181,7 +179,7 @@ extern void consumer_set_targets(Consumer *consumer);
 extern void consumer_answer(Consumer *consumer);
 
 /* consumer_group.c */
-extern void consumer_group_open(Consumer *consumer, const Source *source, List *options);
+extern void consumer_group_open(Consumer *consumer, const Source *source);
 extern void consumer_group_attend(Consumer *consumer, TimestampTz now);
 extern void consumer_group_close(Consumer *consumer);
 

@@ -61,10 +61,21 @@ set_options(KafkaClient *client, rd_kafka_conf_t *conf, List *options)
 	{
 		DefElem    *option = lfirst_node(DefElem, cell);
 
+		if (client->relay != NULL && kafka_relay_takes(option->defname))
+			continue;
 		if (!set_option(client, conf, option->defname, strVal(option->arg)))
 			return false;
 	}
 	return true;
+}
+
+static bool
+make_relay(KafkaClient *client, List *options)
+{
+	if (!kafka_relay_is_needed(options))
+		return true;
+	client->relay = kafka_relay_make(options, client->reason, sizeof(client->reason));
+	return client->relay != NULL;
 }
 
 bool
@@ -75,14 +86,18 @@ kafka_client_open(KafkaClient *client, List *options, const char *const *extra)
 				before;
 
 	memset(client, 0, sizeof(*client));
-	if (!set_option(client, conf, "client.id", "clickstream") ||
+	if (!make_relay(client, options) ||
+		!set_option(client, conf, "client.id", "clickstream") ||
 		!set_options(client, conf, options) ||
 		!set_pairs(client, conf, settled) ||
 		!set_pairs(client, conf, extra))
 	{
 		rd_kafka_conf_destroy(conf);
+		kafka_client_close(client);
 		return false;
 	}
+	if (client->relay != NULL)
+		kafka_relay_configure(client->relay, conf);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 
 	sigfillset(&all);
@@ -92,6 +107,7 @@ kafka_client_open(KafkaClient *client, List *options, const char *const *extra)
 	if (client->rk == NULL)
 	{
 		rd_kafka_conf_destroy(conf);
+		kafka_client_close(client);
 		return false;
 	}
 	client->events = rd_kafka_queue_get_main(client->rk);
@@ -164,6 +180,8 @@ const char *
 kafka_client_reason(KafkaClient *client, const char *otherwise)
 {
 	take_events(client);
+	if (client->relay != NULL)
+		(void) kafka_relay_reason(client->relay, client->reason, sizeof(client->reason), &client->refused);
 	return client->reason[0] != '\0' ? client->reason : otherwise;
 }
 
@@ -178,25 +196,16 @@ kafka_client_lost_leader(KafkaClient *client)
 	return lost;
 }
 
-static void
-close_client(KafkaClient *client, int flags)
+void
+kafka_client_close(KafkaClient *client)
 {
 	if (client->events != NULL)
 		rd_kafka_queue_destroy(client->events);
 	client->events = NULL;
 	if (client->rk != NULL)
-		rd_kafka_destroy_flags(client->rk, flags);
+		rd_kafka_destroy(client->rk);
 	client->rk = NULL;
-}
-
-void
-kafka_client_close(KafkaClient *client)
-{
-	close_client(client, 0);
-}
-
-void
-kafka_client_abandon(KafkaClient *client)
-{
-	close_client(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	if (client->relay != NULL)
+		kafka_relay_end(client->relay);
+	client->relay = NULL;
 }

@@ -11,11 +11,14 @@
 
 #include "nodes/pg_list.h"
 
+#include "kafka_relay.h"
+
 #define KAFKA_REASON_LENGTH 512
 
 typedef struct KafkaClient
 {
 	rd_kafka_t *rk;				/* NULL while closed */
+	KafkaRelay *relay;			/* makes its connections; NULL when librdkafka does */
 	rd_kafka_queue_t *events;	/* logs and errors, drained by kafka_client_reason */
 	char		reason[KAFKA_REASON_LENGTH];	/* of the last error, empty for none */
 	bool		lost_leader;	/* see below */
@@ -40,8 +43,5 @@ extern bool kafka_client_lost_leader(KafkaClient *client);
 
 /* safe to call twice, and on one that was never opened */
 extern void kafka_client_close(KafkaClient *client);
-
-/* the same for one with a consumer group, whose coordinator is not waited for */
-extern void kafka_client_abandon(KafkaClient *client);
 
 #endif							/* CLICKSTREAM_KAFKA_CLIENT_H */

@@ -16,7 +16,7 @@ sub openssl { system('openssl', @_, '-batch') == 0 or die "openssl @_" }
 sub authority
 {
     my ($name) = @_;
-    openssl(qw(req -x509 -newkey rsa:2048 -nodes -days 2 -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.pem",
+    openssl(qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.pem",
         '-addext', 'keyUsage=keyCertSign');
 }
 
@@ -25,7 +25,7 @@ sub certificate
 {
     my ($name, $addresses) = @_;
     PostgreSQL::Test::Utils::append_to_file("$folder/$name.ext", $addresses ? "subjectAltName=$addresses\n" : "extendedKeyUsage=clientAuth\n");
-    system(qw(openssl req -newkey rsa:2048 -nodes -batch -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.csr") == 0
+    system(qw(openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -batch -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.csr") == 0
       and system(qw(openssl x509 -req -days 2 -CAcreateserial -CA), "$folder/ca.pem", '-CAkey', "$folder/ca.key", '-in', "$folder/$name.csr",
         '-extfile', "$folder/$name.ext", '-out', "$folder/$name.pem") == 0
       or die "no certificate for $name";
@@ -40,7 +40,7 @@ certificate('broker', 'IP:127.0.0.1,DNS:localhost');
 certificate('client');
 open(STDERR, '>&', $errors);
 PostgreSQL::Test::Utils::append_to_file("$folder/keystore.pem", file('broker.key') . file('broker.pem'));
-system(qw(openssl rsa -aes256 -passout pass:key-secret -in), "$folder/client.key", '-out', "$folder/locked.key") == 0 or die 'no locked key';
+system(qw(openssl pkey -aes256 -passout pass:key-secret -in), "$folder/client.key", '-out', "$folder/locked.key") == 0 or die 'no locked key';
 
 # --- the broker ---
 
@@ -122,6 +122,13 @@ connection('plain', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'PLAIN' }, {%ann});
 reads('plain', 'SASL PLAIN');
 connection('plain_tls', 'SASL_SSL', { %trust, 'sasl.mechanism' => 'PLAIN' }, {%ann});
 reads('plain_tls', 'SASL PLAIN over TLS');
+for my $bits (256, 512)
+{
+    connection("scram_$bits", 'SASL_PLAINTEXT', { 'sasl.mechanism' => "SCRAM-SHA-$bits" }, {%carol});
+    reads("scram_$bits", "SCRAM-SHA-$bits");
+    connection("scram_tls_$bits", 'SASL_SSL', { 'ssl.ca.location' => "$folder/ca.pem", 'sasl.mechanisms' => "SCRAM-SHA-$bits" }, {%carol});
+    reads("scram_tls_$bits", "SCRAM-SHA-$bits over TLS");
+}
 connection('certificate', 'SSL', {%trust}, { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('client.key') });
 reads('certificate', 'a certificate of the client');
 connection('locked', 'SSL', {%trust},
@@ -132,6 +139,12 @@ reads('locked', 'a key under a password');
 
 connection('liar', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'PLAIN' }, { %ann, 'sasl.password' => 'not-the-one' });
 refused('liar', qr/uthentication failed/, 'a wrong password');
+connection('scram_liar', 'SASL_SSL', { %trust, 'sasl.mechanism' => 'SCRAM-SHA-512' }, { %carol, 'sasl.password' => 'not-the-one' });
+refused('scram_liar', qr/uthentication failed/, 'a wrong password for SCRAM');
+connection('scram_stranger', 'SASL_SSL', { 'ssl.ca.pem' => file('stranger.pem'), 'sasl.mechanism' => 'SCRAM-SHA-512' }, {%carol});
+refused('scram_stranger', qr/certificate/i, 'a broker that nobody known has signed, asked for SCRAM');
+connection('scram_unread', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'SCRAM-SHA-256' }, { %carol, 'sasl.username' => 'carol,=x' });
+refused('scram_unread', qr/uthentication failed/, 'a user that the broker does not know');
 connection('nobody', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'PLAIN' });
 refused('nobody', qr/asks for a user name and a password.*HINT:.*CREATE USER MAPPING/s, 'no user mapping');
 connection('stranger', 'SSL', { 'ssl.ca.pem' => file('stranger.pem') }, { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('client.key') });
@@ -150,9 +163,9 @@ sub state_is
     wait_for($node, "SELECT state = '$state' AND coalesce(detail, '') ~* '$like' FROM clickstream.stat_sources WHERE source = '$name'", $what);
 }
 
-for my $name (qw(plain plain_tls))
+for my $name (qw(plain scram_tls_512))
 {
-    my $right = 'ann-secret';
+    my $right = $name eq 'plain' ? 'ann-secret' : 'carol-secret';
     sql("ALTER USER MAPPING FOR CURRENT_USER SERVER $name OPTIONS (SET \"sasl.password\" 'not-the-one')");
     state_is($name, 'waiting', 'refuses.*authentication failed', "$name: a password that became wrong is a state");
     send_some();
