@@ -220,6 +220,7 @@ sub make_tables
         CREATE TABLE seeks (kafka_partition int, from_offset bigint, to_offset bigint);
         SET ROLE ann;
         CREATE TABLE clicks ($fields) PARTITION BY RANGE (occurred_at);
+        ALTER TABLE clicks REPLICA IDENTITY FULL;
         CREATE TABLE unique_clicks ($fields, UNIQUE (user_id, page, event, occurred_at));
         CREATE TABLE short_clicks ($fields) PARTITION BY RANGE (occurred_at)");
     my %source = (

@@ -33,7 +33,9 @@ SELECT clickstream.alter_source('clicks', retention => '1 hour');
 ROLLBACK TO s;
 SELECT clickstream.alter_source(NULL);
 ROLLBACK TO s;
+\set VERBOSITY terse
 SELECT clickstream.alter_source('clicks', topic => 'regress_control_absent');
+\set VERBOSITY default
 ROLLBACK TO s;
 SELECT clickstream.alter_source('clicks', topic => ARRAY['regress control']);
 ROLLBACK TO s;
