@@ -114,6 +114,9 @@ my $its_slot = q{SELECT count(*) FROM pg_replication_slots r JOIN clickstream.si
 is(sql($its_slot), 1, 'bounded: a slot');
 sql(q{ALTER SERVER away OPTIONS (SET url 'http://127.0.0.1:1')});
 sql(q{INSERT INTO bounded VALUES (2, 'two'); DELETE FROM bounded WHERE id = 1});
+# what comes before the worker has heard of the new address still goes to the old one
+wait_until(sub { sql(q{UPDATE bounded SET body = body || '!'}); sql(q{SELECT state = 'waiting' FROM clickstream.stat_sinks WHERE sink = 'bounded'}) eq 't' },
+    'bounded: waits for Elasticsearch');
 sql("CREATE TABLE IF NOT EXISTS noise (i int); INSERT INTO noise VALUES ($_); SELECT pg_switch_wal()") for 1 .. 3;
 wait_for($node, q{SELECT phase = 'new' FROM clickstream.sinks WHERE sink = 'bounded'}, 'bounded: begins anew');
 wait_for($node, q{SELECT NOT EXISTS (SELECT FROM pg_replication_slots r JOIN clickstream.sinks s ON s.slot = r.slot_name WHERE s.sink = 'bounded')}, 'bounded: the slot is given up');
