@@ -97,15 +97,51 @@ rollup_merge_table(const RollupMerge *merge)
 	return qualified_name(merge->rollup);
 }
 
+static void
+append_columns(StringInfo sql, const RollupMerge *merge, List *columns, const char *prefix)
+{
+	ListCell   *cell;
+
+	foreach(cell, columns)
+		appendStringInfo(sql, "%s%s%s", foreach_current_index(cell) > 0 ? ", " : "", prefix,
+						 rollup_merge_column(merge, lfirst_int(cell)));
+}
+
 /* k1, k2, each after the prefix */
 static void
 append_keys(StringInfo sql, const RollupMerge *merge, const char *prefix)
 {
-	ListCell   *cell;
+	append_columns(sql, merge, rollup_query_keys(merge->query), prefix);
+}
 
-	foreach(cell, rollup_query_keys(merge->query))
-		appendStringInfo(sql, "%s%s%s", foreach_current_index(cell) > 0 ? ", " : "", prefix,
-						 rollup_merge_column(merge, lfirst_int(cell)));
+static const char *
+columns_of(const RollupMerge *merge, List *columns, const char *alias)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	append_columns(&sql, merge, columns, psprintf("%s.", alias));
+	return sql.data;
+}
+
+const char *
+rollup_merge_key_columns(const RollupMerge *merge, const char *alias)
+{
+	return columns_of(merge, rollup_query_keys(merge->query), alias);
+}
+
+const char *
+rollup_merge_states_columns(const RollupMerge *merge, const char *alias)
+{
+	return columns_of(merge, rollup_query_state_columns(merge->query), alias);
+}
+
+const char *
+rollup_merge_rows_column(const RollupMerge *merge)
+{
+	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
+
+	return rollup_merge_column(merge, rows->column);
 }
 
 const char *
@@ -395,8 +431,7 @@ append_set_excluded(StringInfo sql, const RollupMerge *merge)
 static void
 append_lock(StringInfo sql, const RollupMerge *merge)
 {
-	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
-	const char *rows_column = rollup_merge_column(merge, rows->column);
+	const char *rows_column = rollup_merge_rows_column(merge);
 
 	appendStringInfoString(sql, "INSERT INTO ");
 	appendStringInfoString(sql, rollup_merge_table(merge));
@@ -695,7 +730,6 @@ execute_over_range(const char *sql, const RollupRange *range)
 RollupTotals
 rollup_merge_totals(RollupMerge *merge, const RollupRange *range)
 {
-	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
 	RollupTotals totals;
 	StringInfoData sql;
 	int			level = begin_statement();
@@ -703,7 +737,7 @@ rollup_merge_totals(RollupMerge *merge, const RollupRange *range)
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT count(*), coalesce(sum(r.%s), 0)::int8 FROM %s r WHERE true",
-					 rollup_merge_column(merge, rows->column), rollup_merge_table(merge));
+					 rollup_merge_rows_column(merge), rollup_merge_table(merge));
 	rollup_merge_append_range(&sql, merge, range);
 	execute_over_range(sql.data, range);
 	totals.groups = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
@@ -740,15 +774,11 @@ rollup_merge_groups(RollupMerge *merge, const RollupRange *range)
 	Tuplestorestate *groups = tuplestore_begin_heap(true, false, work_mem);
 	int			level = begin_statement();
 	StringInfoData sql;
-	ListCell   *cell;
 	uint64		row;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	foreach(cell, rollup_query_state_columns(merge->query))
-		appendStringInfo(&sql, "%sr.%s", foreach_current_index(cell) > 0 ? ", " : "",
-						 rollup_merge_column(merge, lfirst_int(cell)));
-	appendStringInfo(&sql, " FROM %s r WHERE true", rollup_merge_table(merge));
+	appendStringInfo(&sql, "SELECT %s FROM %s r WHERE true", rollup_merge_states_columns(merge, "r"),
+					 rollup_merge_table(merge));
 	rollup_merge_append_range(&sql, merge, range);
 	execute_over_range(sql.data, range);
 	for (row = 0; row < SPI_processed; row++)

@@ -102,7 +102,14 @@ extern const char *rollup_merge_match(const RollupMerge *merge, const char *left
 /* the rollup's table, quoted and with its schema */
 extern const char *rollup_merge_table(const RollupMerge *merge);
 
-/* the name of a column of the rollup's table, quoted*/
+/* columns of a relation of states, or of the rollup's table, by its alias: all, or those of the keys */
+extern const char *rollup_merge_states_columns(const RollupMerge *merge, const char *alias);
+extern const char *rollup_merge_key_columns(const RollupMerge *merge, const char *alias);
+
+/* the one that counts a group's rows, quoted */
+extern const char *rollup_merge_rows_column(const RollupMerge *merge);
+
+/* the name of a column of the rollup's table, quoted */
 extern const char *rollup_merge_column(const RollupMerge *merge, AttrNumber column);
 
 #endif							/* CLICKSTREAM_ROLLUP_MERGE_H */

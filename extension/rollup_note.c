@@ -75,20 +75,10 @@ static Tuplestorestate *
 each_once(RollupMerge *merge, Tuplestorestate *groups)
 {
 	RollupRelation relation = {"_states", groups};
-	StringInfoData keys;
-	StringInfoData columns;
-	ListCell   *cell;
 
-	initStringInfo(&keys);
-	initStringInfo(&columns);
-	foreach(cell, rollup_query_keys(merge->query))
-		appendStringInfo(&keys, "%ss.%s", foreach_current_index(cell) > 0 ? ", " : "",
-						 rollup_merge_column(merge, lfirst_int(cell)));
-	foreach(cell, rollup_query_state_columns(merge->query))
-		appendStringInfo(&columns, "%ss.%s", foreach_current_index(cell) > 0 ? ", " : "",
-						 rollup_merge_column(merge, lfirst_int(cell)));
-	return rollup_merge_select(merge, psprintf("SELECT DISTINCT ON (%s) %s FROM _states s", keys.data,
-											   columns.data), &relation, 1);
+	return rollup_merge_select(merge, psprintf("SELECT DISTINCT ON (%s) %s FROM _states s",
+											   rollup_merge_key_columns(merge, "s"),
+											   rollup_merge_states_columns(merge, "s")), &relation, 1);
 }
 
 Tuplestorestate *

@@ -27,33 +27,12 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "rollup_groups.h"
 #include "rollup_recompute.h"
 #include "rollup_states.h"
 #include "rollup_subtract.h"
 
 /* ---------------------------------------------------------------- statements about groups */
-
-static const char *
-rows_column(const RollupMerge *merge)
-{
-	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
-
-	return rollup_merge_column(merge, rows->column);
-}
-
-/* the columns of a named relation of states */
-static const char *
-states_columns(const RollupMerge *merge, const char *alias)
-{
-	StringInfoData columns;
-	ListCell   *cell;
-
-	initStringInfo(&columns);
-	foreach(cell, rollup_query_state_columns(merge->query))
-		appendStringInfo(&columns, "%s%s.%s", foreach_current_index(cell) > 0 ? ", " : "", alias,
-						 rollup_merge_column(merge, lfirst_int(cell)));
-	return columns.data;
-}
 
 /* groups of which more rows are in the rollup than the raw rows can account for */
 static Tuplestorestate *
@@ -62,12 +41,12 @@ find_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *now
 	RollupRelation relations[] = {
 		{"_states", touched->groups}, {"_now", now}, {"_old", touched->old}, {"_fresh", touched->fresh}
 	};
-	const char *rows = rows_column(merge);
+	const char *rows = rollup_merge_rows_column(merge);
 	StringInfoData sql;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT %s FROM _states s JOIN %s r ON %s LEFT JOIN _now n ON %s",
-					 states_columns(merge, "s"), rollup_merge_table(merge),
+					 rollup_merge_states_columns(merge, "s"), rollup_merge_table(merge),
 					 rollup_merge_match(merge, "r", "s", null_keys),
 					 rollup_merge_match(merge, "n", "s", null_keys));
 	if (touched->old)
@@ -85,37 +64,7 @@ find_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *now
 	return rollup_merge_select(merge, sql.data, relations, lengthof(relations));
 }
 
-/* the states of those groups that are among others, or are not */
-static Tuplestorestate *
-filter(RollupMerge *merge, Tuplestorestate *states, bool among, Tuplestorestate *others,
-	   const bool *null_keys)
-{
-	RollupRelation relations[] = {{"_states", states}, {"_others", others}};
-
-	return rollup_merge_select(merge,
-							   psprintf("SELECT %s FROM _states s WHERE %s (SELECT FROM _others o WHERE %s)",
-										states_columns(merge, "s"), among ? "EXISTS" : "NOT EXISTS",
-										rollup_merge_match(merge, "o", "s", null_keys)),
-							   relations, lengthof(relations));
-}
-
 /* ---------------------------------------------------------------- the whole */
-
-static void
-replace(RollupMerge *merge, Tuplestorestate *groups, Tuplestorestate *now)
-{
-	rollup_merge_run(merge, ROLLUP_REPLACE, now);
-	if (tuplestore_tuple_count(now) < tuplestore_tuple_count(groups))
-		rollup_merge_remove(merge, groups, now);
-}
-
-/* adds states, and is done with them */
-static void
-add(RollupMerge *merge, Tuplestorestate *states)
-{
-	rollup_merge_run(merge, ROLLUP_ADD, states);
-	tuplestore_end(states);
-}
 
 static void
 add_to_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *lost,
@@ -124,11 +73,11 @@ add_to_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *l
 	Tuplestorestate *old;
 
 	if (touched->fresh)
-		add(merge, filter(merge, touched->fresh, true, lost, null_keys));
+		rollup_groups_add(merge, rollup_groups_filter(merge, touched->fresh, true, lost, null_keys));
 	if (!touched->old)
 		return;
-	old = filter(merge, touched->old, true, lost, null_keys);
-	add(merge, rollup_negated_states(merge, old));
+	old = rollup_groups_filter(merge, touched->old, true, lost, null_keys);
+	rollup_groups_add(merge, rollup_negated_states(merge, old));
 	tuplestore_end(old);
 }
 
@@ -136,10 +85,10 @@ static void
 replace_others(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *now,
 			   Tuplestorestate *lost, const bool *null_keys)
 {
-	Tuplestorestate *groups = filter(merge, touched->groups, false, lost, null_keys);
-	Tuplestorestate *states = filter(merge, now, false, lost, null_keys);
+	Tuplestorestate *groups = rollup_groups_filter(merge, touched->groups, false, lost, null_keys);
+	Tuplestorestate *states = rollup_groups_filter(merge, now, false, lost, null_keys);
 
-	replace(merge, groups, states);
+	rollup_groups_put_in_place(merge, groups, states);
 	tuplestore_end(groups);
 	tuplestore_end(states);
 }
@@ -156,7 +105,7 @@ rollup_recompute(RollupMerge *merge, const RollupTouched *touched)
 	now = rollup_states_of_target(merge, &which);
 	lost = find_lost(merge, touched, now, which.null_keys);
 	if (tuplestore_tuple_count(lost) == 0)
-		replace(merge, touched->groups, now);
+		rollup_groups_put_in_place(merge, touched->groups, now);
 	else
 	{
 		replace_others(merge, touched, now, lost, which.null_keys);

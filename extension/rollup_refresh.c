@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "rollup_groups.h"
 #include "rollup_refresh.h"
 #include "rollup_states.h"
 
@@ -35,27 +36,6 @@ typedef struct Todo
 	TupleDesc	desc;
 	const bool *null_keys;
 } Todo;
-
-static const char *
-states_columns(const RollupMerge *merge, const char *alias)
-{
-	StringInfoData columns;
-	ListCell   *cell;
-
-	initStringInfo(&columns);
-	foreach(cell, rollup_query_state_columns(merge->query))
-		appendStringInfo(&columns, "%s%s.%s", foreach_current_index(cell) > 0 ? ", " : "", alias,
-						 rollup_merge_column(merge, lfirst_int(cell)));
-	return columns.data;
-}
-
-static const char *
-rows_column(const RollupMerge *merge)
-{
-	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
-
-	return rollup_merge_column(merge, rows->column);
-}
 
 /* Under REPEATABLE READ there is but one, and a group that somebody wrote to since cannot be locked. */
 static Snapshot
@@ -72,7 +52,7 @@ states_of(RollupMerge *merge, const Todo *todo)
 {
 	RollupRelation relation = {"_todo", todo->tuples, todo->desc};
 
-	return rollup_merge_select(merge, psprintf("SELECT %s FROM _todo t", states_columns(merge, "t")),
+	return rollup_merge_select(merge, psprintf("SELECT %s FROM _todo t", rollup_merge_states_columns(merge, "t")),
 							   &relation, 1);
 }
 
@@ -87,33 +67,9 @@ written_since(RollupMerge *merge, const Todo *todo)
 										"WHERE t._clickstream_place IS NULL OR r.ctid IS DISTINCT FROM t._clickstream_place "
 										"OR r.xmin IS DISTINCT FROM t._clickstream_writer "
 										"OR r.tableoid IS DISTINCT FROM t._clickstream_table",
-										states_columns(merge, "t"), rollup_merge_table(merge),
+										rollup_merge_states_columns(merge, "t"), rollup_merge_table(merge),
 										rollup_merge_match(merge, "r", "t", todo->null_keys)),
 							   &relation, 1);
-}
-
-/* the states of groups that are among some, and not among others */
-static Tuplestorestate *
-among(RollupMerge *merge, Tuplestorestate *states, Tuplestorestate *some, Tuplestorestate *others,
-	  const bool *null_keys)
-{
-	RollupRelation relations[] = {{"_states", states}, {"_some", some}, {"_others", others}};
-
-	return rollup_merge_select(merge,
-							   psprintf("SELECT %s FROM _states s WHERE EXISTS (SELECT FROM _some m WHERE %s) "
-										"AND NOT EXISTS (SELECT FROM _others o WHERE %s)",
-										states_columns(merge, "s"), rollup_merge_match(merge, "m", "s", null_keys),
-										rollup_merge_match(merge, "o", "s", null_keys)),
-							   relations, lengthof(relations));
-}
-
-static void
-put_in_place(RollupMerge *merge, Tuplestorestate *groups, Tuplestorestate *now)
-{
-	if (tuplestore_tuple_count(now) > 0)
-		rollup_merge_run(merge, ROLLUP_REPLACE, now);
-	if (tuplestore_tuple_count(now) < tuplestore_tuple_count(groups))
-		rollup_merge_remove(merge, groups, now);
 }
 
 /* They are locked, so what is computed now is what stays. */
@@ -123,7 +79,7 @@ rollup_compute_locked(RollupMerge *merge, Tuplestorestate *groups, const bool *n
 	RollupRows	which = {.touched = groups, .null_keys = null_keys};
 	Tuplestorestate *now = rollup_states_of_target(merge, &which);
 
-	put_in_place(merge, groups, now);
+	rollup_groups_put_in_place(merge, groups, now);
 	tuplestore_end(now);
 }
 
@@ -138,10 +94,10 @@ make_anew(RollupMerge *merge, const Todo *todo, Tuplestorestate *now)
 	written = written_since(merge, todo);
 	if (tuplestore_tuple_count(written) < tuplestore_tuple_count(groups))
 	{
-		Tuplestorestate *still = among(merge, groups, groups, written, todo->null_keys);
-		Tuplestorestate *still_now = among(merge, now, groups, written, todo->null_keys);
+		Tuplestorestate *still = rollup_groups_filter(merge, groups, false, written, todo->null_keys);
+		Tuplestorestate *still_now = rollup_groups_filter(merge, now, true, still, todo->null_keys);
 
-		put_in_place(merge, still, still_now);
+		rollup_groups_put_in_place(merge, still, still_now);
 		tuplestore_end(still);
 		tuplestore_end(still_now);
 	}
@@ -165,7 +121,7 @@ rollup_refresh_groups(RollupMerge *merge, Tuplestorestate *groups)
 	todo.tuples = rollup_merge_select_at(merge,
 										 psprintf("SELECT %s" VERSION_COLUMNS "r.%s AS _clickstream_rows "
 												  "FROM _touched t LEFT JOIN %s r ON %s",
-												  states_columns(merge, "t"), rows_column(merge),
+												  rollup_merge_states_columns(merge, "t"), rollup_merge_rows_column(merge),
 												  rollup_merge_table(merge),
 												  rollup_merge_match(merge, "r", "t", todo.null_keys)),
 										 &relation, 1, &everything, which.snapshot, &todo.desc);
@@ -188,9 +144,9 @@ differing(RollupMerge *merge, Tuplestorestate *now, const bool *null_keys, const
 								  psprintf("SELECT %s" VERSION_COLUMNS "r.%s AS _clickstream_rows "
 										   "FROM _now n LEFT JOIN %s r ON %s WHERE r.ctid IS NULL "
 										   "OR ROW(%s)::record OPERATOR(pg_catalog.*<>) ROW(%s)::record",
-										   states_columns(merge, "n"), rows_column(merge),
+										   rollup_merge_states_columns(merge, "n"), rollup_merge_rows_column(merge),
 										   rollup_merge_table(merge), rollup_merge_match(merge, "r", "n", null_keys),
-										   states_columns(merge, "r"), states_columns(merge, "n")),
+										   rollup_merge_states_columns(merge, "r"), rollup_merge_states_columns(merge, "n")),
 								  &relation, 1, range, snapshot, desc);
 }
 
@@ -204,7 +160,7 @@ without_rows(RollupMerge *merge, Tuplestorestate *now, const bool *null_keys, co
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT %s" VERSION_COLUMNS "r.%s AS _clickstream_rows FROM %s r WHERE NOT EXISTS "
-					 "(SELECT FROM _now n WHERE %s)", states_columns(merge, "r"), rows_column(merge),
+					 "(SELECT FROM _now n WHERE %s)", rollup_merge_states_columns(merge, "r"), rollup_merge_rows_column(merge),
 					 rollup_merge_table(merge), rollup_merge_match(merge, "r", "n", null_keys));
 	rollup_merge_append_range(&sql, merge, range);
 	return rollup_merge_select_at(merge, sql.data, &relation, 1, range, snapshot, desc);

@@ -18,6 +18,7 @@
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 
+#include "rollup_groups.h"
 #include "rollup_refresh.h"
 #include "rollup_subtract.h"
 
@@ -136,16 +137,10 @@ static Tuplestorestate *
 groups_where(RollupMerge *merge, Tuplestorestate *groups, const bool *null_keys, const char *condition)
 {
 	RollupRelation relation = {"_states", groups};
-	StringInfoData columns;
-	ListCell   *cell;
 
-	initStringInfo(&columns);
-	foreach(cell, rollup_query_state_columns(merge->query))
-		appendStringInfo(&columns, "%ss.%s", foreach_current_index(cell) > 0 ? ", " : "",
-						 rollup_merge_column(merge, lfirst_int(cell)));
 	return rollup_merge_select(merge,
-							   psprintf("SELECT %s FROM _states s JOIN %s r ON %s WHERE %s", columns.data,
-										rollup_merge_table(merge),
+							   psprintf("SELECT %s FROM _states s JOIN %s r ON %s WHERE %s",
+										rollup_merge_states_columns(merge, "s"), rollup_merge_table(merge),
 										rollup_merge_match(merge, "r", "s", null_keys), condition),
 							   &relation, 1);
 }
@@ -154,8 +149,7 @@ groups_where(RollupMerge *merge, Tuplestorestate *groups, const bool *null_keys,
 static const char *
 doubtful(const RollupMerge *merge)
 {
-	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
-	const char *rows_column = rollup_merge_column(merge, rows->column);
+	const char *rows_column = rollup_merge_rows_column(merge);
 	StringInfoData sql;
 	ListCell   *cell;
 
@@ -175,9 +169,8 @@ doubtful(const RollupMerge *merge)
 static void
 remove_empty(RollupMerge *merge, Tuplestorestate *groups, const bool *null_keys)
 {
-	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
 	Tuplestorestate *left = groups_where(merge, groups, null_keys,
-										 psprintf("r.%s > 0", rollup_merge_column(merge, rows->column)));
+										 psprintf("r.%s > 0", rollup_merge_rows_column(merge)));
 
 	if (tuplestore_tuple_count(left) < tuplestore_tuple_count(groups))
 		rollup_merge_remove(merge, groups, left);
@@ -185,15 +178,6 @@ remove_empty(RollupMerge *merge, Tuplestorestate *groups, const bool *null_keys)
 }
 
 /* ---------------------------------------------------------------- the whole */
-
-static void
-take_out(RollupMerge *merge, Tuplestorestate *old)
-{
-	Tuplestorestate *negated = rollup_negated_states(merge, old);
-
-	rollup_merge_run(merge, ROLLUP_ADD, negated);
-	tuplestore_end(negated);
-}
 
 /* Two statements that each go through the groups in order do not, together: so they are locked before. */
 bool
@@ -209,7 +193,7 @@ rollup_subtract(RollupMerge *merge, const RollupTouched *touched)
 		rollup_merge_run(merge, ROLLUP_ADD, touched->fresh);
 	if (touched->old == NULL)
 		return false;
-	take_out(merge, touched->old);
+	rollup_groups_add(merge, rollup_negated_states(merge, touched->old));
 	again = groups_where(merge, touched->groups, null_keys, doubtful(merge));
 	any = tuplestore_tuple_count(again) > 0;
 	if (any)
