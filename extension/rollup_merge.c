@@ -567,23 +567,9 @@ rollup_merge_free(RollupMerge *merge)
 }
 
 static void
-register_tuples(const char *name, Tuplestorestate *tuples, TupleDesc desc)
-{
-	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
-
-	relation->md.name = pstrdup(name);
-	relation->md.tupdesc = desc;
-	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = tuplestore_tuple_count(tuples);
-	relation->reldata = tuples;
-	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
-		elog(ERROR, "could not register \"%s\"", name);
-}
-
-static void
 register_states(const RollupMerge *merge, const char *name, Tuplestorestate *states)
 {
-	register_tuples(name, states, merge->states_desc);
+	show_rows(name, states, merge->states_desc);
 }
 
 static void
@@ -594,8 +580,8 @@ register_all(const RollupMerge *merge, const RollupRelation *relations, int n)
 	for (i = 0; i < n; i++)
 	{
 		if (relations[i].states != NULL)
-			register_tuples(relations[i].name, relations[i].states,
-							relations[i].desc != NULL ? relations[i].desc : merge->states_desc);
+			show_rows(relations[i].name, relations[i].states,
+					  relations[i].desc != NULL ? relations[i].desc : merge->states_desc);
 	}
 }
 

@@ -44,6 +44,7 @@
 #include "rollup_bounds.h"
 #include "rollup_group.h"
 #include "rollup_states.h"
+#include "statement.h"
 
 /* what a batch is planned for: a plan is kept, whatever the first one holds */
 #define ROWS_OF_BATCH 50000
@@ -407,23 +408,10 @@ bound_by_range(Query *query, const RollupQuery *rollup, const RollupRange *range
 /* ---------------------------------------------------------------- their execution */
 
 static void
-register_rows(QueryEnvironment *environment, const char *name, void *rows, double n, TupleDesc desc)
-{
-	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
-
-	relation->md.name = pstrdup(name);
-	relation->md.tupdesc = desc;
-	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = n;
-	relation->reldata = rows;
-	register_ENR(environment, relation);
-}
-
-static void
 register_tuplestore(QueryEnvironment *environment, const char *name, Tuplestorestate *store,
 					TupleDesc desc)
 {
-	register_rows(environment, name, store, tuplestore_tuple_count(store), desc);
+	register_ENR(environment, named_rows(name, store, tuplestore_tuple_count(store), desc));
 }
 
 /* Runs a plan under the active snapshot.  What outlives that snapshot must not point into a table. */
@@ -470,7 +458,7 @@ rollup_states_of_batch(PlannedStmt *plan, RollupBatch *batch)
 	QueryEnvironment *environment = create_queryEnv();
 	Tuplestorestate *states;
 
-	register_rows(environment, NEW_ROWS, batch, rollup_batch_count(batch), NULL);
+	register_ENR(environment, named_rows(NEW_ROWS, batch, rollup_batch_count(batch), NULL));
 	PushActiveSnapshot(GetTransactionSnapshot());
 	states = run(plan, environment, NULL);
 	PopActiveSnapshot();

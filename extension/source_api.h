@@ -81,6 +81,9 @@ extern void source_check(Source *source);
 extern void source_check_target(Source *source);
 extern void source_note_target(const Source *source);	/* what is no fault, and good to know */
 
+/* whether on_conflict can go by it: a key whose rows can be told apart at once and without a condition */
+extern PGDLLEXPORT bool source_is_conflict_key(Relation index);
+
 /* source_columns.c: returns the mapping with the names that the columns really have */
 extern Jsonb *source_check_columns(Relation target, Jsonb *columns);
 

@@ -158,18 +158,14 @@ check_partitioning(Relation target, const Source *source)
 		(void) time_key_type(target, "retention");
 }
 
-/* what a violation would be found by: a key whose rows can be told apart at once and without a condition */
-static bool
-is_usable_key(Oid id)
+bool
+source_is_conflict_key(Relation index)
 {
-	Relation	index = index_open(id, AccessShareLock);
 	Form_pg_index form = index->rd_index;
-	bool		usable = form->indisunique && form->indisvalid && form->indisready && form->indimmediate &&
+
+	return form->indisunique && form->indisvalid && form->indisready && form->indimmediate &&
 		!form->indisexclusion && RelationGetIndexPredicate(index) == NIL &&
 		RelationGetIndexExpressions(index) == NIL;
-
-	index_close(index, AccessShareLock);
-	return usable;
 }
 
 static void
@@ -179,7 +175,12 @@ check_key_for_update(Relation target)
 	ListCell   *cell;
 
 	foreach(cell, RelationGetIndexList(target))
-		n += is_usable_key(lfirst_oid(cell));
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		n += source_is_conflict_key(index);
+		index_close(index, AccessShareLock);
+	}
 	if (n != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

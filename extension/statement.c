@@ -1,6 +1,7 @@
 /*
  * statement.c
- *		SQL of our own making over relations of users: how one is named in it, how it is run.
+ *		SQL of our own making over relations of users: how one is named in it, how it is run, which rows
+ *		in memory it sees.
  *
  * Whoever builds such a statement takes names from here, so that quoting is decided in one place.
  */
@@ -35,4 +36,24 @@ run_ddl(const char *sql)
 		elog(ERROR, "SPI_connect failed");
 	run_statement(sql);
 	SPI_finish();
+}
+
+EphemeralNamedRelation
+named_rows(const char *name, void *rows, double n, TupleDesc desc)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+
+	relation->md.name = pstrdup(name);
+	relation->md.tupdesc = desc;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = n;
+	relation->reldata = rows;
+	return relation;
+}
+
+void
+show_rows(const char *name, Tuplestorestate *rows, TupleDesc desc)
+{
+	if (SPI_register_relation(named_rows(name, rows, tuplestore_tuple_count(rows), desc)) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register \"%s\"", name);
 }

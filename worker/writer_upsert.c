@@ -28,6 +28,7 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
+#include "source_api.h"
 #include "statement.h"
 #include "writer_internal.h"
 
@@ -52,16 +53,6 @@ struct Upsert
 
 /* ---------------------------------------------------------------- the key */
 
-static bool
-is_key(Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	return form->indisunique && form->indisvalid && form->indisready && form->indimmediate &&
-		!form->indisexclusion && RelationGetIndexPredicate(index) == NIL &&
-		RelationGetIndexExpressions(index) == NIL;
-}
-
 static void
 take_key(Upsert *upsert, Relation index)
 {
@@ -82,7 +73,7 @@ find_key(Upsert *upsert)
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		if (is_key(index))
+		if (source_is_conflict_key(index))
 		{
 			take_key(upsert, index);
 			n++;
@@ -257,20 +248,6 @@ statement_text(const Upsert *upsert)
 }
 
 static void
-show_rows(const Upsert *upsert)
-{
-	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
-
-	relation->md.name = ROWS;
-	relation->md.tupdesc = upsert->desc;
-	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = tuplestore_tuple_count(upsert->rows);
-	relation->reldata = upsert->rows;
-	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
-		elog(ERROR, "could not register the rows of an upsert");
-}
-
-static void
 execute(const Upsert *upsert)
 {
 	char	   *sql;
@@ -278,7 +255,7 @@ execute(const Upsert *upsert)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	sql = statement_text(upsert);
-	show_rows(upsert);
+	show_rows(ROWS, upsert->rows, upsert->desc);
 	if (SPI_execute(sql, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not execute \"%s\"", sql);
 	SPI_finish();
