@@ -164,6 +164,24 @@ catalog_read_first(Statement *statement, Arguments *arguments, void *(*read_one)
 	return found == NIL ? NULL : linitial(found);
 }
 
+void *
+catalog_read_by_name(Statement *statement, const char *name, void *(*read_one) (Reader *))
+{
+	Arguments	arguments = {0};
+
+	put_text(&arguments, name);
+	return catalog_read_first(statement, &arguments, read_one);
+}
+
+void *
+catalog_read_by_id(Statement *statement, int32 id, void *(*read_one) (Reader *))
+{
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, id);
+	return catalog_read_first(statement, &arguments, read_one);
+}
+
 /* returns the id of the row, for statements that say RETURNING id; else 0 */
 int32
 catalog_write_one(Statement *statement, Arguments *arguments)
@@ -182,6 +200,15 @@ catalog_write_one(Statement *statement, Arguments *arguments)
 	}
 	catalog_leave(&access);
 	return id;
+}
+
+void
+catalog_write_by_id(Statement *statement, int32 id)
+{
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, id);
+	(void) catalog_write_one(statement, &arguments);
 }
 
 /* ---------------------------------------------------------------- where we are, and locks */
@@ -224,13 +251,4 @@ catalog_lock(CatalogKind kind, int32 id, LOCKMODE mode)
 
 	lock_tag(&tag, kind, id);
 	(void) LockAcquire(&tag, mode, false, false);
-}
-
-bool
-catalog_lock_if_free(CatalogKind kind, int32 id, LOCKMODE mode)
-{
-	LOCKTAG		tag;
-
-	lock_tag(&tag, kind, id);
-	return LockAcquire(&tag, mode, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }

@@ -153,7 +153,6 @@ typedef enum CatalogKind
 
 extern PGDLLEXPORT bool catalog_extension_exists(void);
 extern PGDLLEXPORT void catalog_lock(CatalogKind kind, int32 id, LOCKMODE mode);
-extern PGDLLEXPORT bool catalog_lock_if_free(CatalogKind kind, int32 id, LOCKMODE mode);
 
 extern PGDLLEXPORT Source *catalog_source_by_name(const char *name); /* NULL if there is none */
 extern PGDLLEXPORT Source *catalog_source_by_id(int32 id);
@@ -165,7 +164,6 @@ extern PGDLLEXPORT void catalog_source_delete(int32 id);
 
 extern PGDLLEXPORT List *catalog_offsets(const char *source); /* of SourceOffset * */
 extern PGDLLEXPORT void catalog_offsets_save(const char *source, List *offsets); /* the changed ones: update, or insert where new */
-extern PGDLLEXPORT void catalog_offsets_delete(const char *source);
 extern PGDLLEXPORT void catalog_gap_insert(const char *source, const char *topic, int32 partition,
 										   int64 from_offset, int64 to_offset);
 extern PGDLLEXPORT void catalog_dead_letters_insert(const char *source, const DeadLetter *letters, int n);

@@ -60,6 +60,11 @@ extern List *catalog_read_all(Statement *statement, Arguments *arguments, void *
 extern void *catalog_read_first(Statement *statement, Arguments *arguments, void *(*read_one) (Reader *));
 extern int32 catalog_write_one(Statement *statement, Arguments *arguments);
 
+/* the same of statements whose only argument is a name or an id */
+extern void *catalog_read_by_name(Statement *statement, const char *name, void *(*read_one) (Reader *));
+extern void *catalog_read_by_id(Statement *statement, int32 id, void *(*read_one) (Reader *));
+extern void catalog_write_by_id(Statement *statement, int32 id);
+
 /* catalog_values.c */
 extern void put_value(Arguments *arguments, Oid type, Datum value, bool is_null);
 extern void put_text(Arguments *arguments, const char *value);

@@ -92,16 +92,6 @@ catalog_offsets_save(const char *source, List *offsets)
 }
 
 void
-catalog_offsets_delete(const char *source)
-{
-	static Statement statement = {"DELETE FROM clickstream.offsets WHERE source = $1"};
-	Arguments	arguments = {0};
-
-	put_text(&arguments, source);
-	(void) catalog_write_one(&statement, &arguments);
-}
-
-void
 catalog_gap_insert(const char *source, const char *topic, int32 partition, int64 from_offset,
 				   int64 to_offset)
 {

@@ -80,10 +80,8 @@ Rollup *
 catalog_rollup_by_id(int32 id)
 {
 	static Statement statement = {ROLLUP_SELECT "WHERE id = $1"};
-	Arguments	arguments = {0};
 
-	put_int4(&arguments, id);
-	return catalog_read_first(&statement, &arguments, read_rollup);
+	return catalog_read_by_id(&statement, id, read_rollup);
 }
 
 List *
@@ -136,10 +134,8 @@ void
 catalog_rollup_delete(int32 id)
 {
 	static Statement statement = {"DELETE FROM clickstream.rollups WHERE id = $1"};
-	Arguments	arguments = {0};
 
-	put_int4(&arguments, id);
-	(void) catalog_write_one(&statement, &arguments);
+	catalog_write_by_id(&statement, id);
 }
 
 /* ---------------------------------------------------------------- noted groups */
@@ -182,8 +178,6 @@ void
 catalog_noted_groups_delete(int32 rollup_id)
 {
 	static Statement statement = {"DELETE FROM clickstream.noted_groups WHERE rollup_id = $1"};
-	Arguments	arguments = {0};
 
-	put_int4(&arguments, rollup_id);
-	(void) catalog_write_one(&statement, &arguments);
+	catalog_write_by_id(&statement, rollup_id);
 }

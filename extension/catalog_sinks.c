@@ -73,20 +73,16 @@ Sink *
 catalog_sink_by_name(const char *name)
 {
 	static Statement statement = {SINK_SELECT "WHERE sink = $1"};
-	Arguments	arguments = {0};
 
-	put_text(&arguments, name);
-	return catalog_read_first(&statement, &arguments, read_sink);
+	return catalog_read_by_name(&statement, name, read_sink);
 }
 
 Sink *
 catalog_sink_by_id(int32 id)
 {
 	static Statement statement = {SINK_SELECT "WHERE id = $1"};
-	Arguments	arguments = {0};
 
-	put_int4(&arguments, id);
-	return catalog_read_first(&statement, &arguments, read_sink);
+	return catalog_read_by_id(&statement, id, read_sink);
 }
 
 List *
@@ -141,10 +137,8 @@ void
 catalog_sink_delete(int32 id)
 {
 	static Statement statement = {"DELETE FROM clickstream.sinks WHERE id = $1"};
-	Arguments	arguments = {0};
 
-	put_int4(&arguments, id);
-	(void) catalog_write_one(&statement, &arguments);
+	catalog_write_by_id(&statement, id);
 }
 
 void

@@ -79,20 +79,16 @@ Source *
 catalog_source_by_name(const char *name)
 {
 	static Statement statement = {SOURCE_SELECT "WHERE source = $1"};
-	Arguments	arguments = {0};
 
-	put_text(&arguments, name);
-	return catalog_read_first(&statement, &arguments, read_source);
+	return catalog_read_by_name(&statement, name, read_source);
 }
 
 Source *
 catalog_source_by_id(int32 id)
 {
 	static Statement statement = {SOURCE_SELECT "WHERE id = $1"};
-	Arguments	arguments = {0};
 
-	put_int4(&arguments, id);
-	return catalog_read_first(&statement, &arguments, read_source);
+	return catalog_read_by_id(&statement, id, read_source);
 }
 
 List *
@@ -154,8 +150,6 @@ catalog_source_delete(int32 id)
 	static Statement statement = {
 		"WITH gone AS (DELETE FROM clickstream._sources WHERE id = $1 RETURNING source) "
 	"DELETE FROM clickstream.dead_letters l USING gone WHERE l.source = gone.source"};
-	Arguments	arguments = {0};
 
-	put_int4(&arguments, id);
-	(void) catalog_write_one(&statement, &arguments);
+	catalog_write_by_id(&statement, id);
 }
