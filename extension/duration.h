@@ -8,6 +8,9 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
 
 /* in microseconds, a month as 30 days, no more than a hundred years either way */
 static inline int64
@@ -18,6 +21,21 @@ duration_us(const Interval *interval)
 	double		most = (double) USECS_PER_DAY * DAYS_PER_YEAR * 100;
 
 	return (int64) Max(-most, Min(total, most));
+}
+
+/* as the calendar counts, in UTC or the session's zone */
+static inline TimestampTz
+moment_before(TimestampTz moment, const Interval *interval)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(moment),
+												   IntervalPGetDatum(interval)));
+}
+
+static inline TimestampTz
+moment_after(TimestampTz moment, const Interval *interval)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(moment),
+												   IntervalPGetDatum(interval)));
 }
 
 /* how long a wait may take; an error for less than nothing */

@@ -94,12 +94,6 @@ rollup_batch_clear(RollupBatch *batch)
 	batch->bytes = 0;
 }
 
-void
-rollup_batch_end(RollupBatch *batch)
-{
-	MemoryContextDelete(batch->context);
-}
-
 int64
 rollup_batch_count(const RollupBatch *batch)
 {

@@ -43,7 +43,6 @@ extern PGDLLEXPORT RollupBatch *rollup_set_begin_batch(RollupSet *set, TupleDesc
 extern PGDLLEXPORT void rollup_batch_add(RollupBatch *batch, TupleTableSlot *row);
 extern PGDLLEXPORT bool rollup_batch_is_full(const RollupBatch *batch);
 extern PGDLLEXPORT void rollup_batch_clear(RollupBatch *batch);
-extern PGDLLEXPORT void rollup_batch_end(RollupBatch *batch);
 extern PGDLLEXPORT void rollup_set_apply_batch(RollupSet *set, RollupBatch *batch);
 
 extern PGDLLEXPORT void rollup_set_close(RollupSet *set);

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "duration.h"
 #include "rollup_merge.h"
 #include "rollup_set.h"
 
@@ -130,7 +131,5 @@ rollup_oldest(const Rollup *rollup)
 {
 	if (rollup->retention == NULL)
 		return DT_NOBEGIN;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-												   TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()),
-												   IntervalPGetDatum(rollup->retention)));
+	return moment_before(GetCurrentTransactionStartTimestamp(), rollup->retention);
 }

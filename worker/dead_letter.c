@@ -10,7 +10,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -91,12 +90,8 @@ expire_portion(WorkerSlot *slot, const Source *source, TimestampTz before)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = worker_end_failed(context);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		worker_rollback();
 		ereport(LOG,
 				(errmsg("source \"%s\" could not drop old dead letters: %s", source->name, error->message)));
 		n = -1;
@@ -125,8 +120,7 @@ dead_letters_expire(WorkerSlot *slot, const Source *source)
 	if (source->dead_letter_retention == NULL || now - last < time_between(source))
 		return;
 	last = now;
-	before = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(now),
-													 PointerGetDatum(source->dead_letter_retention)));
+	before = moment_before(now, source->dead_letter_retention);
 	do
 	{
 		n = expire_portion(slot, source, before);

@@ -77,7 +77,7 @@ never_default(void *argument, TimestampTz time)
 static void
 try_records(Preview *preview, Relation target, DecodePlan *plan, const Source *source)
 {
-	WriterRules rules = inquiry_source_rules(source);
+	WriterRules rules = writer_rules_of(source);
 	RollupSet  *rollups = rollup_set_open(source->target);
 
 	if (source->partition_interval != NULL)

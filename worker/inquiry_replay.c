@@ -197,7 +197,7 @@ replay_once(Replay *replay, bool first_try, MemoryContext memory, int *n_missing
 {
 	const Source *source = replay->source;
 	Relation	target = table_open(source->target, RowExclusiveLock);
-	WriterRules rules = inquiry_source_rules(source);
+	WriterRules rules = writer_rules_of(source);
 	DecodePlan *plan = decode_plan_build(target, source->columns);
 	RollupSet  *rollups = rollup_set_open(source->target);
 	TimestampTz *missing = NULL;

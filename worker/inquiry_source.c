@@ -7,10 +7,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "background.h"
 #include "inquiry_source.h"
@@ -66,19 +64,4 @@ inquiry_source_begin(InquirySource *inquired, LOCKMODE mode)
 	if (source == NULL)
 		refuse_unseen();
 	return source;
-}
-
-WriterRules
-inquiry_source_rules(const Source *source)
-{
-	WriterRules rules = {.source = source->name, .oldest = DT_NOBEGIN,
-		.on_conflict = writer_conflict_of(source->on_conflict)};
-	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
-
-	rules.newest = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, now,
-														   IntervalPGetDatum(source->max_future)));
-	if (source->retention != NULL)
-		rules.oldest = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, now,
-															   IntervalPGetDatum(source->retention)));
-	return rules;
 }

@@ -27,7 +27,4 @@ extern void inquiry_source_open(InquirySource *inquired, const Inquiry *inquiry)
  */
 extern Source *inquiry_source_begin(InquirySource *inquired, LOCKMODE mode);
 
-/* what the source accepts at this moment; may_use_default is left to the caller */
-extern WriterRules inquiry_source_rules(const Source *source);
-
 #endif							/* CLICKSTREAM_INQUIRY_SOURCE_H */

@@ -85,13 +85,8 @@ make_if_missing(const Source *source, void *argument)
 static char *
 end_failed(MemoryContext context)
 {
-	ErrorData  *error;
+	ErrorData  *error = worker_end_failed(context);
 
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	worker_rollback();
-	MemoryContextSwitchTo(context);
 	return error->detail == NULL ? error->message : psprintf("%s: %s", error->message, error->detail);
 }
 

@@ -21,6 +21,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "duration.h"
 #include "partition_internal.h"
 #include "statement.h"
 
@@ -110,9 +111,7 @@ partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last)
 
 	if (source->retention == NULL || !partition_is_due(last))
 		return;
-	round.oldest = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-														   TimestampTzGetDatum(GetCurrentTimestamp()),
-														   PointerGetDatum(source->retention)));
+	round.oldest = moment_before(GetCurrentTimestamp(), source->retention);
 	while (round.more)
 	{
 		char	   *reason;

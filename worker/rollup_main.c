@@ -15,7 +15,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "launcher.h"
 #include "rollup_fill.h"
 #include "worker.h"
 
@@ -94,24 +93,14 @@ enter(WorkerSlot *slot, RollupFill *fill, RollupPhase from, RollupPhase to)
 	return true;
 }
 
+/* a transaction of a step that is taken until it returns false */
 static bool
-merge(WorkerSlot *slot, RollupFill *fill)
+take(WorkerSlot *slot, RollupFill *fill, bool (*step) (RollupFill *fill))
 {
 	bool		more;
 
 	begin(slot);
-	more = rollup_fill_merge(fill);
-	worker_commit();
-	return more;
-}
-
-static bool
-settle(WorkerSlot *slot, RollupFill *fill)
-{
-	bool		more;
-
-	begin(slot);
-	more = rollup_fill_settle(fill);
+	more = step(fill);
 	worker_commit();
 	return more;
 }
@@ -170,12 +159,12 @@ fill_all(WorkerSlot *slot, RollupFill *fill)
 
 	if (!read_all(slot, fill))
 		return;
-	while (merge(slot, fill))
+	while (take(slot, fill, rollup_fill_merge))
 		;
 	if (!enter(slot, fill, ROLLUP_FILLING, ROLLUP_SETTLING))
 		return;
 	rollup_fill_let_go(fill);
-	while (settle(slot, fill))
+	while (take(slot, fill, rollup_fill_settle))
 		;
 }
 
@@ -194,6 +183,5 @@ clickstream_rollup_main(Datum main_arg)
 		else if (enter(slot, fill, phase, ROLLUP_WAITING))	/* another worker has not come to its end */
 			rollup_fill_let_go(fill);
 	}
-	launcher_wake_now();
-	proc_exit(0);
+	worker_leave();
 }

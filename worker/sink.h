@@ -30,9 +30,6 @@ extern void sink_load(SinkWorker *worker);
 /* whether the row or the connection have changed since sink_load */
 extern bool sink_has_changed(SinkWorker *worker);
 
-/* ends the process; the launcher starts it again at once, as the catalog then says */
-pg_noreturn extern void sink_leave(void);
-
 /* Changes the phase, and what goes with it, in a transaction; physical_index may be NULL for as it is. */
 extern void sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index,
 						   XLogRecPtr consistent_point);

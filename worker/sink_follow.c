@@ -94,7 +94,7 @@ give_up_slot(SinkWorker *worker)
 	if (MyReplicationSlot)
 		ReplicationSlotRelease();
 	changes_drop_slot(slot);
-	sink_leave();
+	worker_leave();
 }
 
 /* the surroundings stay broken: has the sink changed, is the index still there? */
@@ -106,7 +106,7 @@ look_around(Following *follow)
 	if (worker_should_stop())
 		proc_exit(0);
 	if (sink_has_changed(follow->worker))
-		sink_leave();
+		worker_leave();
 	give_up_slot(follow->worker);
 	if (sink_index_look(follow->worker->client, follow->sink, &why) != INDEX_MISSING)
 		return;
@@ -115,7 +115,7 @@ look_around(Following *follow)
 					follow->sink->name),
 			 errdetail("%s.", why)));
 	sink_set_phase(follow->worker, "new", NULL, InvalidXLogRecPtr);
-	sink_leave();
+	worker_leave();
 }
 
 /* while a transaction is being told the catalog cannot be looked at: the next process does it */
@@ -123,7 +123,7 @@ static void
 leave_after_patience(TimestampTz since)
 {
 	if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), CALLBACK_PATIENCE_MS))
-		sink_leave();
+		worker_leave();
 }
 
 static void
@@ -500,7 +500,7 @@ diverge(Following *follow)
 			 errdetail("%s.", bulk_diverged(follow->bulk)),
 			 errhint("clickstream.resync_sink builds it anew.")));
 	sink_set_phase(follow->worker, "diverged", NULL, follow->sink->consistent_point);
-	sink_leave();
+	worker_leave();
 }
 
 /* moves the slot over what is in the index, and tells those who wait */
@@ -576,7 +576,7 @@ look_at_catalog(Following *follow)
 	if (!TimestampDifferenceExceeds(follow->looked_at, GetCurrentTimestamp(), LOOK_AGAIN_MS))
 		return;
 	if (sink_has_changed(follow->worker))
-		sink_leave();
+		worker_leave();
 	follow->looked_at = GetCurrentTimestamp();
 }
 

@@ -21,7 +21,6 @@
 #include "utils/timestamp.h"
 
 #include "connection.h"
-#include "launcher.h"
 #include "row_values.h"
 #include "sink.h"
 #include "sink_api.h"
@@ -69,7 +68,7 @@ load(SinkWorker *worker)
 
 	if (worker->sink == NULL || !worker->sink->enabled ||
 		worker->sink->owner != worker->slot->owner)
-		sink_leave();
+		worker_leave();
 	old = MemoryContextSwitchTo(worker->context);
 	worker->client = elasticsearch_open(worker->options);
 	MemoryContextSwitchTo(old);
@@ -152,13 +151,6 @@ sink_has_changed(SinkWorker *worker)
 }
 
 void
-sink_leave(void)
-{
-	launcher_wake_now();
-	proc_exit(0);
-}
-
-void
 sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index,
 			   XLogRecPtr consistent_point)
 {
@@ -192,7 +184,7 @@ sink_store_refusals(SinkWorker *worker, Bulk *bulk)
 	worker_begin(worker->slot);
 	catalog_lock(CATALOG_SINK, worker->sink->id, ShareLock);
 	if (catalog_sink_by_id(worker->sink->id) == NULL)
-		sink_leave();
+		worker_leave();
 	foreach(cell, bulk_refusals(bulk))
 	{
 		Refusal    *refusal = lfirst(cell);

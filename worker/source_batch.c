@@ -11,7 +11,6 @@
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
@@ -22,29 +21,14 @@
 
 /* ---------------------------------------------------------------- rules for rows */
 
-static TimestampTz
-now_and(const Interval *interval, bool ahead, TimestampTz otherwise)
-{
-	PGFunction	add = ahead ? timestamptz_pl_interval : timestamptz_mi_interval;
-
-	if (interval == NULL)
-		return otherwise;
-	return DatumGetTimestampTz(DirectFunctionCall2(add, TimestampTzGetDatum(GetCurrentTimestamp()),
-												   PointerGetDatum(interval)));
-}
-
 static WriterRules
 rules_of(SourceWorker *worker)
 {
-	WriterRules rules = {
-		.source = worker->source->name,
-		.oldest = now_and(worker->source->retention, false, DT_NOBEGIN),
-		.newest = now_and(worker->source->max_future, true, DT_NOEND),
-		.on_conflict = writer_conflict_of(worker->source->on_conflict),
-		.may_use_default = worker->source->partition_interval != NULL ? source_default_takes : NULL,
-		.argument = worker,
-	};
+	WriterRules rules = writer_rules_of(worker->source);
 
+	if (worker->source->partition_interval != NULL)
+		rules.may_use_default = source_default_takes;
+	rules.argument = worker;
 	return rules;
 }
 

@@ -80,28 +80,8 @@ static void
 wait_for_surroundings(SourceWorker *worker, const char *reason)
 {
 	source_leave_if_obsolete(worker);
-	worker_set_error(worker->slot, reason);
-	worker_set_state(worker->slot, WORKER_WAITING, reason);
-	if (!worker->waiting)
-		ereport(LOG,
-				(errmsg("source \"%s\" waits: %s", worker->source ? worker->source->name : "?",
-						reason)));
-	worker->waiting = true;
+	source_tell_waiting(worker, reason);
 	worker_pause(worker->failures++, "ClickstreamSourceRetry");
-}
-
-/* the error in hand, outside a transaction then */
-static ErrorData *
-end_failed_transaction(SourceWorker *worker)
-{
-	ErrorData  *error;
-
-	MemoryContextSwitchTo(worker->round_memory);
-	error = CopyErrorData();
-	FlushErrorState();
-	worker_rollback();
-	MemoryContextSwitchTo(worker->round_memory);
-	return error;
 }
 
 static void
@@ -142,7 +122,7 @@ write_round(SourceWorker *worker)
 	}
 	PG_CATCH();
 	{
-		error = end_failed_transaction(worker);
+		error = worker_end_failed(worker->round_memory);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker->round_memory);
@@ -178,7 +158,7 @@ look_around(SourceWorker *worker)
 	}
 	PG_CATCH();
 	{
-		error = end_failed_transaction(worker);
+		error = worker_end_failed(worker->round_memory);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker->round_memory);
@@ -288,7 +268,7 @@ start(SourceWorker *worker)
 		}
 		PG_CATCH();
 		{
-			error = end_failed_transaction(worker);
+			error = worker_end_failed(worker->round_memory);
 		}
 		PG_END_TRY();
 		MemoryContextSwitchTo(worker->round_memory);

@@ -4,20 +4,18 @@
  *
  * The row of clickstream._sources is locked and read again in each transaction.  What changed is
  * adopted where that is easy (numbers, intervals and words); for anything else the worker leaves,
- * and the launcher starts another one.  Called by source_main.c and source_batch.c.
+ * and the launcher starts another one.  Called by source_main.c and its neighbours.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "connection.h"
-#include "launcher.h"
 #include "read_only.h"
 #include "source_worker.h"
 
@@ -79,12 +77,11 @@ can_go_on(const SourceWorker *worker, const Source *now)
 		  same_text(before->name, now->name) && same_partitions(before, now) && same_group(before, now)));
 }
 
-void
-source_leave(void)
+static void
+leave(void)
 {
 	worker_commit();
-	launcher_wake_now();
-	proc_exit(0);
+	worker_leave();
 }
 
 void
@@ -99,8 +96,7 @@ source_leave_if_obsolete(SourceWorker *worker)
 	MemoryContextSwitchTo(worker->round_memory);
 	if (!obsolete)
 		return;
-	launcher_wake_now();
-	proc_exit(0);
+	worker_leave();
 }
 
 static bool
@@ -132,7 +128,7 @@ keep_source(SourceWorker *worker)
 
 	MemoryContextSwitchTo(outer);
 	if (!can_go_on(worker, source))
-		source_leave();
+		leave();
 	if (worker->source != NULL)
 		note_changes(worker, worker->source, source);
 	if (worker->source_memory != NULL)
@@ -178,7 +174,7 @@ leave_if_options_changed(SourceWorker *worker)
 		return;
 	worker->next_options = now + OPTIONS_EVERY_MS * 1000;
 	if (!same_options(worker->options, source_options(worker)))
-		source_leave();
+		leave();
 }
 
 /*
@@ -193,8 +189,20 @@ pause_while_read_only(SourceWorker *worker)
 	worker_commit();
 	worker_set_state(worker->slot, WORKER_WAITING, "default_transaction_read_only is on");
 	worker_sleep(READ_ONLY_MS, "ClickstreamSourceReadOnly");
-	launcher_wake_now();
-	proc_exit(0);
+	worker_leave();
+}
+
+/* in the log once, until it goes on */
+void
+source_tell_waiting(SourceWorker *worker, const char *reason)
+{
+	worker_set_error(worker->slot, reason);
+	worker_set_state(worker->slot, WORKER_WAITING, reason);
+	if (!worker->waiting)
+		ereport(LOG,
+				(errmsg("source \"%s\" waits: %s", worker->source ? worker->source->name : "?",
+						reason)));
+	worker->waiting = true;
 }
 
 void

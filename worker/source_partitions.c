@@ -77,19 +77,6 @@ hold(SourceWorker *worker, const PartitionsMade *made)
 	worker->held_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause_ms + HOLD_GRACE_MS);
 }
 
-static void
-say_that_rows_wait(SourceWorker *worker, const char *reason)
-{
-	char	   *detail = psprintf("a partition could not be made, and rows that need it wait: %s", reason);
-
-	worker_set_error(worker->slot, detail);
-	worker_set_state(worker->slot, WORKER_WAITING, detail);
-	if (!worker->waiting)
-		ereport(LOG,
-				(errmsg("source \"%s\" waits: %s", worker->source->name, detail)));
-	worker->waiting = true;
-}
-
 void
 source_make_partitions(SourceWorker *worker)
 {
@@ -104,5 +91,5 @@ source_make_partitions(SourceWorker *worker)
 		return;
 	}
 	hold(worker, &made);
-	say_that_rows_wait(worker, made.reason);
+	source_tell_waiting(worker, psprintf("a partition could not be made, and rows that need it wait: %s", made.reason));
 }

@@ -68,8 +68,8 @@ typedef enum RoundResult
  */
 extern void source_begin(SourceWorker *worker);
 
-/* in a transaction: ends the process, for the launcher to start what is wanted now */
-extern void source_leave(void);
+/* nothing moves, for a reason that a person can read */
+extern void source_tell_waiting(SourceWorker *worker, const char *reason);
 
 /*
  * Outside a transaction, after a failure: ends the process where the extension has been dropped, or the

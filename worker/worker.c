@@ -177,6 +177,19 @@ worker_rollback(void)
 	(void) pgstat_report_stat(false);
 }
 
+ErrorData *
+worker_end_failed(MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	worker_rollback();
+	MemoryContextSwitchTo(context);
+	return error;
+}
+
 /* ---------------------------------------------------------------- between transactions */
 
 bool
@@ -209,6 +222,13 @@ worker_pause(int attempt, const char *wait_event)
 
 	ms *= 0.75 + 0.5 * pg_prng_double(&pg_global_prng_state);
 	worker_sleep((int) ms, wait_event);
+}
+
+void
+worker_leave(void)
+{
+	launcher_wake_now();
+	proc_exit(0);
 }
 
 bool

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "worker_slot.h"
 
 /*
@@ -26,6 +27,9 @@ extern WorkerSlot *worker_attach(Datum main_arg);
 extern void worker_begin(WorkerSlot *slot);
 extern void worker_commit(void);
 extern void worker_rollback(void);
+
+/* In a PG_CATCH: the error, in that context, which is current then; its transaction is rolled back. */
+extern ErrorData *worker_end_failed(MemoryContext context);
 
 /*
  * True once the postmaster or an operator wants it to end; also handles SIGHUP and barriers.  Ask
@@ -47,5 +51,8 @@ extern void worker_sleep(int ms, const char *wait_event);
 
 /* the pause before a next try: from 0.1 s at attempt 0, doubled, jittered, to 15 s; the latch ends it early */
 extern void worker_pause(int attempt, const char *wait_event);
+
+/* outside a transaction: ends the process, for the launcher to start what is wanted now */
+pg_noreturn extern void worker_leave(void);
 
 #endif							/* CLICKSTREAM_WORKER_H */

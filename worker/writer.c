@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "duration.h"
 #include "worker.h"
 #include "writer_internal.h"
 
@@ -33,11 +34,25 @@
 
 /* ---------------------------------------------------------------- open and close */
 
-WriterConflict
-writer_conflict_of(const char *name)
+static WriterConflict
+conflict_of(const char *name)
 {
 	return strcmp(name, "update") == 0 ? CONFLICT_UPDATE :
 		strcmp(name, "ignore") == 0 ? CONFLICT_IGNORE : CONFLICT_ERROR;
+}
+
+WriterRules
+writer_rules_of(const Source *source)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	WriterRules rules = {
+		.source = source->name,
+		.oldest = source->retention == NULL ? DT_NOBEGIN : moment_before(now, source->retention),
+		.newest = source->max_future == NULL ? DT_NOEND : moment_after(now, source->max_future),
+		.on_conflict = conflict_of(source->on_conflict),
+	};
+
+	return rules;
 }
 
 Writer *

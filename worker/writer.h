@@ -23,9 +23,6 @@ typedef enum WriterConflict
 	CONFLICT_UPDATE				/* it replaces the row that is there */
 } WriterConflict;
 
-/* of its name in clickstream.sources */
-extern WriterConflict writer_conflict_of(const char *name);
-
 /*
  * The care that a source's last batches have needed; all zero to begin with.  Kept by the caller
  * from batch to batch.
@@ -58,6 +55,9 @@ typedef struct WriterRules
 	bool		(*may_use_default) (void *argument, TimestampTz time);
 	void	   *argument;
 } WriterRules;
+
+/* what the source accepts at this moment; may_use_default is left to the caller */
+extern WriterRules writer_rules_of(const Source *source);
 
 /*
  * Locks and opens the target, in a transaction of its owner.  Ended by writer_close or by an
