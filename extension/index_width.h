@@ -22,22 +22,24 @@
 	(MAXALIGN_DOWN((BLCKSZ - MAXALIGN(SizeOfPageHeaderData + 3 * sizeof(ItemIdData)) - \
 					MAXALIGN(sizeof(BTPageOpaqueData))) / 3) - MAXALIGN(sizeof(ItemPointerData)))
 
-/* the bytes of an entry that the index would refuse, or 0; memory goes to the current context */
-static inline Size
-index_excess_width(Relation index, Datum *values, bool *nulls)
+/* why the index would refuse the entry, or NULL; memory goes to the current context */
+static inline char *
+index_excess(Relation index, Datum *values, bool *nulls)
 {
 	TupleDesc	desc = RelationGetDescr(index);
 	Size		size = 0;
 
 	if (index->rd_rel->relam != BTREE_AM_OID)
-		return 0;
+		return NULL;
 	for (int i = 0; i < desc->natts; i++)
 		if (!nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
 			size += toast_raw_datum_size(values[i]);
 	if (size < INDEX_SMALL_KEY)
-		return 0;
+		return NULL;
 	size = IndexTupleSize(index_form_tuple(desc, values, nulls));
-	return size > INDEX_WIDEST_ENTRY ? size : 0;
+	return size <= INDEX_WIDEST_ENTRY ? NULL :
+		psprintf("index row size %zu exceeds maximum %zu for index \"%s\"", size, (Size) INDEX_WIDEST_ENTRY,
+				 RelationGetRelationName(index));
 }
 
 #endif							/* CLICKSTREAM_INDEX_WIDTH_H */

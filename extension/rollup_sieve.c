@@ -239,7 +239,7 @@ excess_of_entry(const SieveRollup *sieve, Relation index)
 {
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
-	Size		size;
+	char	   *excess;
 
 	for (int i = 0; i < IndexRelationGetNumberOfAttributes(index); i++)
 	{
@@ -250,10 +250,8 @@ excess_of_entry(const SieveRollup *sieve, Relation index)
 		values[i] = sieve->values[n];
 		nulls[i] = sieve->nulls[n];
 	}
-	size = index_excess_width(index, values, nulls);
-	return size == 0 ? NULL :
-		psprintf("rollup \"%s\": index row size %zu exceeds maximum %zu for index \"%s\"", sieve->name,
-				 size, (Size) INDEX_WIDEST_ENTRY, RelationGetRelationName(index));
+	excess = index_excess(index, values, nulls);
+	return excess == NULL ? NULL : psprintf("rollup \"%s\": %s", sieve->name, excess);
 }
 
 static char *

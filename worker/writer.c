@@ -210,24 +210,13 @@ time_is_there(Writer *writer, Batch *batch, int record, const TupleTableSlot *ro
 	return false;
 }
 
-/* lives as long as the writer: rows come and go in a memory of their own, in which a caller may be */
-static TupleTableSlot *
-slot_for_good(Writer *writer, const TupleTableSlotOps *ops)
-{
-	MemoryContext outer = MemoryContextSwitchTo(writer->leaves->estate->es_query_cxt);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(writer->leaves->desc, ops);
-
-	MemoryContextSwitchTo(outer);
-	return slot;
-}
-
 TupleTableSlot *
 row_of_target(Writer *writer, const Leaf *leaf, TupleTableSlot *row)
 {
 	if (leaf->to_root == NULL)
 		return row;
 	if (writer->root_row == NULL)
-		writer->root_row = slot_for_good(writer, &TTSOpsVirtual);
+		writer->root_row = leaf_set_slot(writer->leaves, writer->leaves->desc, &TTSOpsVirtual);
 	return execute_attr_map_slot(leaf->to_root->attrMap, row, writer->root_row);
 }
 
@@ -242,13 +231,13 @@ void
 keep_tuple_for_rollups(Writer *writer, MinimalTuple row)
 {
 	if (writer->kept_row == NULL)
-		writer->kept_row = slot_for_good(writer, &TTSOpsMinimalTuple);
+		writer->kept_row = leaf_set_slot(writer->leaves, writer->leaves->desc, &TTSOpsMinimalTuple);
 	ExecStoreMinimalTuple(row, writer->kept_row, false);
 	rollup_batch_add(writer->new_rows, writer->kept_row);
 	ExecClearTuple(writer->kept_row);
 }
 
-bool
+static bool
 row_is_in_time(Writer *writer, Batch *batch, int record, const TupleTableSlot *row)
 {
 	return writer->leaves->time_column == 0 ||
@@ -256,8 +245,8 @@ row_is_in_time(Writer *writer, Batch *batch, int record, const TupleTableSlot *r
 }
 
 /* triggers that come before decide what the key is: they run in the statement that replaces rows */
-bool
-row_goes_to_executor(const Writer *writer, const Leaf *leaf)
+static bool
+goes_to_executor(const Writer *writer, const Leaf *leaf)
 {
 	return writer->upsert != NULL && leaf->row_by_row;
 }
@@ -301,25 +290,34 @@ place_and_keep(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, in
 	}
 }
 
+Leaf *
+leaf_of_row(Writer *writer, Batch *batch, int record, TupleTableSlot *row)
+{
+	Leaf	   *leaf;
+
+	if (!row_is_in_time(writer, batch, record, row))
+		return NULL;
+	if (writer->n_missing > 0)
+		return NULL;			/* nothing of this try will stay */
+	leaf = leaf_for(writer->leaves, row);
+	if (!goes_to_executor(writer, leaf))
+		return leaf;
+	batch->outcome[record] = RECORD_ROW;
+	upsert_add(writer->upsert, row);
+	return NULL;
+}
+
 static void
 write_row(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
 {
 	LeafSet    *leaves = writer->leaves;
-	Leaf	   *leaf;
+	Leaf	   *leaf = leaf_of_row(writer, batch, record, slot);
 	TupleTableSlot *row;
 	DecodeFault fault;
 
-	if (!row_is_in_time(writer, batch, record, slot))
+	if (leaf == NULL)
 		return;
-	if (writer->n_missing > 0)
-		return;					/* nothing of this try will stay */
-	leaf = leaf_for(leaves, slot);
-	if (row_goes_to_executor(writer, leaf))
-	{
-		batch->outcome[record] = RECORD_ROW;
-		upsert_add(writer->upsert, slot);
-	}
-	else if ((row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault)) != NULL)
+	if ((row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault)) != NULL)
 		place_and_keep(writer, batch, leaf, row, record);
 	else if (fault.sqlstate != 0)
 		batch_add_fault(batch, record, &fault);

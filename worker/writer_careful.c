@@ -43,19 +43,13 @@ static void
 make_ready(Writer *writer, Batch *batch, int record, TupleTableSlot *slot)
 {
 	LeafSet    *leaves = writer->leaves;
-	Leaf	   *leaf;
+	Leaf	   *leaf = leaf_of_row(writer, batch, record, slot);
 	TupleTableSlot *row;
 	DecodeFault fault;
 
-	if (!row_is_in_time(writer, batch, record, slot) || writer->n_missing > 0)
+	if (leaf == NULL)
 		return;
-	leaf = leaf_for(leaves, slot);
-	if (row_goes_to_executor(writer, leaf))
-	{
-		batch->outcome[record] = RECORD_ROW;
-		upsert_add(writer->upsert, slot);
-	}
-	else if (leaf->row_by_row)
+	if (leaf->row_by_row)
 		add_ready(writer, record, leaf, slot);
 	else if ((row = leaf_prepare(leaves, leaf, slot, batch->memory, &fault)) != NULL &&
 			 (!writer->care->measure_keys || keys_fit(writer, leaf, row, batch->memory, &fault)))
@@ -113,7 +107,7 @@ write_triggered(Writer *writer, Batch *batch, ReadyRow *ready)
 		batch->outcome[ready->record] = RECORD_SKIPPED;
 	else if (place_row(writer, batch, ready->leaf, row, ready->record) == ROW_COLLECTED &&
 			 writer->new_rows != NULL)
-		ready->kept = leaf_copy_for_root(writer->leaves, ready->leaf, row);
+		ready->kept = ExecCopySlotMinimalTuple(row_of_target(writer, ready->leaf, row));
 	ResetPerTupleExprContext(writer->leaves->estate);
 }
 

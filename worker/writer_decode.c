@@ -22,13 +22,7 @@ next_slot(Writer *writer)
 	TupleTableSlot *slot;
 
 	if (writer->slots_used == writer->n_slots)
-	{
-		MemoryContext outer = MemoryContextSwitchTo(writer->leaves->estate->es_query_cxt);
-
-		writer->slots[writer->n_slots++] = MakeSingleTupleTableSlot(writer->leaves->desc,
-																	&TTSOpsVirtual);
-		MemoryContextSwitchTo(outer);
-	}
+		writer->slots[writer->n_slots++] = leaf_set_slot(writer->leaves, writer->leaves->desc, &TTSOpsVirtual);
 	slot = writer->slots[writer->slots_used];
 	ExecClearTuple(slot);
 	return slot;

@@ -84,7 +84,9 @@ struct Writer
 
 /* writer.c */
 extern void add_fault(Writer *writer, Batch *batch, int record, const DecodeFault *fault);
-extern bool row_is_in_time(Writer *writer, Batch *batch, int record, const TupleTableSlot *row);
+
+/* where a row of the target's layout goes; NULL when it is settled, or waits for a partition */
+extern Leaf *leaf_of_row(Writer *writer, Batch *batch, int record, TupleTableSlot *row);
 extern void keep_for_rollups(Writer *writer, const Leaf *leaf, TupleTableSlot *row);
 extern void keep_tuple_for_rollups(Writer *writer, MinimalTuple row);
 extern TupleTableSlot *row_of_target(Writer *writer, const Leaf *leaf, TupleTableSlot *row);
@@ -98,7 +100,6 @@ typedef enum RowPlace
 } RowPlace;
 
 extern RowPlace place_row(Writer *writer, Batch *batch, Leaf *leaf, TupleTableSlot *row, int record);
-extern bool row_goes_to_executor(const Writer *writer, const Leaf *leaf);
 extern void forget_rows(Writer *writer);
 extern void begin_rollups(Writer *writer);
 extern void apply_rollups(Writer *writer);	/* and the rows that replace others */

@@ -247,6 +247,16 @@ leaf_set_close(LeafSet *set)
 	FreeExecutorState(set->estate);
 }
 
+TupleTableSlot *
+leaf_set_slot(LeafSet *set, TupleDesc desc, const TupleTableSlotOps *ops)
+{
+	MemoryContext outer = MemoryContextSwitchTo(set->estate->es_query_cxt);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, ops);
+
+	MemoryContextSwitchTo(outer);
+	return slot;
+}
+
 /* ---------------------------------------------------------------- the way to the leaf */
 
 /*

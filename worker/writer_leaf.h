@@ -90,6 +90,9 @@ typedef struct LeafSet
 extern LeafSet *leaf_set_open(Relation target);
 extern void leaf_set_close(LeafSet *set);
 
+/* lives as long as the set: rows come and go in a memory of their own, in which a caller may be */
+extern TupleTableSlot *leaf_set_slot(LeafSet *set, TupleDesc desc, const TupleTableSlotOps *ops);
+
 /* whether there is a partition for the time but the default one */
 extern bool leaf_set_covers(LeafSet *set, Datum time, bool *has_default);
 
@@ -106,9 +109,6 @@ extern TupleTableSlot *leaf_prepare(LeafSet *set, Leaf *leaf, TupleTableSlot *ro
 
 /* keeps a prepared row; writes the leaf's rows when there are enough */
 extern void leaf_collect(LeafSet *set, Leaf *leaf, TupleTableSlot *row, int record);
-
-/* a row of a leaf, as the target has it, in the current memory context */
-extern MinimalTuple leaf_copy_for_root(LeafSet *set, Leaf *leaf, TupleTableSlot *row);
 
 /* writes all that is collected */
 extern void leaf_set_flush(LeafSet *set);

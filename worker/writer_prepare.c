@@ -40,28 +40,8 @@ static TupleTableSlot *
 copy_of_row(LeafSet *set, TupleTableSlot *row)
 {
 	if (set->scratch == NULL)
-	{
-		MemoryContext outer = MemoryContextSwitchTo(set->estate->es_query_cxt);
-
-		set->scratch = MakeSingleTupleTableSlot(set->desc, &TTSOpsVirtual);
-		MemoryContextSwitchTo(outer);
-	}
+		set->scratch = leaf_set_slot(set, set->desc, &TTSOpsVirtual);
 	return ExecCopySlot(set->scratch, row);
-}
-
-MinimalTuple
-leaf_copy_for_root(LeafSet *set, Leaf *leaf, TupleTableSlot *row)
-{
-	TupleTableSlot *root_row;
-	MinimalTuple copy;
-
-	if (leaf->to_root == NULL)
-		return ExecCopySlotMinimalTuple(row);
-	root_row = execute_attr_map_slot(leaf->to_root->attrMap, row,
-									 MakeSingleTupleTableSlot(set->desc, &TTSOpsVirtual));
-	copy = ExecCopySlotMinimalTuple(root_row);
-	ExecDropSingleTupleTableSlot(root_row);
-	return copy;
 }
 
 static void

@@ -14,12 +14,35 @@
 #include "index_width.h"
 #include "writer_internal.h"
 
+/* the condition is made ready once, where the executor keeps it, too */
 static bool
-counts_in_index(LeafSet *set, const IndexInfo *info)
+counts_in_index(LeafSet *set, IndexInfo *info)
 {
 	if (info->ii_Predicate == NIL)
 		return true;
-	return ExecQual(ExecPrepareQual(info->ii_Predicate, set->estate), GetPerTupleExprContext(set->estate));
+	if (info->ii_PredicateState == NULL)
+		info->ii_PredicateState = ExecPrepareQual(info->ii_Predicate, set->estate);
+	return ExecQual(info->ii_PredicateState, GetPerTupleExprContext(set->estate));
+}
+
+/* the fault of an entry that does not fit; false when it fits */
+static bool
+is_too_wide(LeafSet *set, Relation index, IndexInfo *info, TupleTableSlot *row, MemoryContext faults,
+			DecodeFault *fault)
+{
+	MemoryContext outer = MemoryContextSwitchTo(GetPerTupleMemoryContext(set->estate));
+	Datum		values[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+	char	   *excess;
+
+	FormIndexDatum(info, row, set->estate, values, nulls);
+	excess = index_excess(index, values, nulls);
+	MemoryContextSwitchTo(outer);
+	if (excess == NULL)
+		return false;
+	fault->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+	fault->message = MemoryContextStrdup(faults, excess);
+	return true;
 }
 
 bool
@@ -31,29 +54,13 @@ keys_fit(Writer *writer, Leaf *leaf, TupleTableSlot *row, MemoryContext faults, 
 	GetPerTupleExprContext(set->estate)->ecxt_scantuple = row;
 	for (int i = 0; i < relation->ri_NumIndices; i++)
 	{
-		Relation	index = relation->ri_IndexRelationDescs[i];
 		IndexInfo  *info = relation->ri_IndexRelationInfo[i];
-		Datum		values[INDEX_MAX_KEYS];
-		bool		nulls[INDEX_MAX_KEYS];
-		Size		size;
-		MemoryContext outer;
 
-		if (!counts_in_index(set, info))
+		if (!counts_in_index(set, info) ||
+			!is_too_wide(set, relation->ri_IndexRelationDescs[i], info, row, faults, fault))
 			continue;
-		outer = MemoryContextSwitchTo(GetPerTupleMemoryContext(set->estate));
-		FormIndexDatum(info, row, set->estate, values, nulls);
-		size = index_excess_width(index, values, nulls);
-		MemoryContextSwitchTo(faults);
-		if (size > 0)
-		{
-			fault->sqlstate = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-			fault->message = psprintf("index row size %zu exceeds maximum %zu for index \"%s\"", size,
-									  (Size) INDEX_WIDEST_ENTRY, RelationGetRelationName(index));
-		}
-		MemoryContextSwitchTo(outer);
-		writer->care->needed |= size > 0;
-		if (size > 0)
-			return false;
+		writer->care->needed = true;
+		return false;
 	}
 	return true;
 }
