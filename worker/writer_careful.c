@@ -30,6 +30,51 @@
 
 #include "writer_internal.h"
 
+/* ---------------------------------------------------------------- savepoints */
+
+/* what is done in a savepoint with those from .. to - 1, and what is undone besides when that has failed */
+typedef struct Attempt
+{
+	void		(*write) (Writer *writer, Batch *batch, int from, int to);
+	void		(*reopen) (Writer *writer, Batch *batch, int from, int to);
+} Attempt;
+
+/* false when it failed for the sake of some record */
+static bool
+in_savepoint(Writer *writer, Batch *batch, int from, int to, const Attempt *attempt, DecodeFault *fault)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			n_faults = batch->n_faults;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		attempt->write(writer, batch, from, to);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		unguard_decoding(writer, true);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		leaf_set_settle(writer->leaves, true);
+		forget_seen_keys(writer);
+		batch->n_faults = n_faults;
+		attempt->reopen(writer, batch, from, to);
+		take_error(writer, batch, fault);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
 /* ---------------------------------------------------------------- rows made ready */
 
 static void
@@ -129,49 +174,30 @@ write_ready(Writer *writer, Batch *batch, int from, int to)
 	forget_seen_keys(writer);
 }
 
+static void
+write_stretch(Writer *writer, Batch *batch, int from, int to)
+{
+	MemoryContextSwitchTo(writer->leaves->rows);
+	write_ready(writer, batch, from, to);
+	leaf_set_settle(writer->leaves, false);
+}
+
 /* what a failed try found out about its rows is not known any more */
 static void
-reopen_ready(Writer *writer, Batch *batch, int from, int to, int n_faults)
+reopen_stretch(Writer *writer, Batch *batch, int from, int to)
 {
-	batch->n_faults = n_faults;
 	for (int i = from; i < to; i++)
 		batch->outcome[writer->ready[i].record] = RECORD_PENDING;
+	writer_learn(writer->care, geterrcode());
 }
 
 /* rows in a savepoint; false when it failed for the sake of some record of them */
 static bool
 try_stretch(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	int			n_faults = batch->n_faults;
-	volatile bool done = false;
+	static const Attempt attempt = {write_stretch, reopen_stretch};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(writer->leaves->rows);
-	PG_TRY();
-	{
-		write_ready(writer, batch, from, to);
-		leaf_set_settle(writer->leaves, false);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		leaf_set_settle(writer->leaves, true);
-		forget_seen_keys(writer);
-		reopen_ready(writer, batch, from, to, n_faults);
-		writer_learn(writer->care, geterrcode());
-		take_error(writer, batch, fault);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
+	return in_savepoint(writer, batch, from, to, &attempt, fault);
 }
 
 static void
@@ -317,42 +343,20 @@ write_range(Writer *writer, Batch *batch, int from, int to)
 		apply_rollups(writer);
 }
 
+static void
+reopen_range(Writer *writer, Batch *batch, int from, int to)
+{
+	forget_rows(writer);
+	memset(batch->outcome + from, RECORD_PENDING, to - from);
+}
+
 /* some records in a savepoint, rollups included; false when these failed for the sake of some record */
 static bool
 try_range(Writer *writer, Batch *batch, int from, int to, DecodeFault *fault)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	int			n_faults = batch->n_faults;
-	volatile bool done = false;
+	static const Attempt attempt = {write_range, reopen_range};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		write_range(writer, batch, from, to);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		if (writer->guarded)
-			unguard_decoding(writer, true);
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		leaf_set_settle(writer->leaves, true);
-		forget_seen_keys(writer);
-		forget_rows(writer);
-		batch->n_faults = n_faults;
-		memset(batch->outcome + from, RECORD_PENDING, to - from);
-		take_error(writer, batch, fault);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
+	return in_savepoint(writer, batch, from, to, &attempt, fault);
 }
 
 void
