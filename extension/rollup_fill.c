@@ -201,7 +201,6 @@ sorted(const RollupMerge *merge, Tuplestorestate *states, TupleDesc desc)
 	while (tuplestore_gettupleslot(states, true, false, slot))
 		tuplesort_puttupleslot(sort, slot);
 	tuplesort_performsort(sort);
-	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	while (tuplesort_gettupleslot(sort, true, false, slot, NULL))
 	{
 		tuplestore_puttupleslot(result, slot);

@@ -50,23 +50,32 @@ wait_at_most(int ms)
 							 false);
 }
 
-/* ---------------------------------------------------------------- for a transaction */
-
+/* the target, and all below it, within the time; a lock that is not to be had by then is an error */
 static void
-lock_all(Oid target, int ms)
+lock_each(Oid target, int ms, void (*lock) (Oid relation, void *argument), void *argument)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 	int			level = NewGUCNestLevel();
 	ListCell   *cell;
 
 	wait_at_most(ms);
-	LockRelationOid(target, LOCK_MODE);
+	lock(target, argument);
 	foreach(cell, find_all_inheritors(target, NoLock, NULL))
 	{
+		if (lfirst_oid(cell) == target)
+			continue;
 		wait_at_most(ms_until(until));
-		LockRelationOid(lfirst_oid(cell), LOCK_MODE);
+		lock(lfirst_oid(cell), argument);
 	}
 	AtEOXact_GUC(true, level);
+}
+
+/* ---------------------------------------------------------------- for a transaction */
+
+static void
+lock_for_transaction(Oid relation, void *argument)
+{
+	LockRelationOid(relation, LOCK_MODE);
 }
 
 /* all of them or none */
@@ -81,7 +90,7 @@ try_to_lock_all(Oid target, int ms)
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		lock_all(target, ms);
+		lock_each(target, ms, lock_for_transaction, NULL);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -156,8 +165,9 @@ rollup_lock_out_writers(Oid target)
 /* ---------------------------------------------------------------- over several transactions */
 
 static void
-hold(Oid relation, List **held)
+lock_for_session(Oid relation, void *argument)
 {
+	List	  **held = argument;
 	LockRelId  *id = palloc(sizeof(LockRelId));
 
 	id->relId = relation;
@@ -169,20 +179,7 @@ hold(Oid relation, List **held)
 void
 rollup_hold_writers(Oid target, List **held)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TRY_MS);
-	int			level = NewGUCNestLevel();
-	ListCell   *cell;
-
-	wait_at_most(TRY_MS);
-	hold(target, held);
-	foreach(cell, find_all_inheritors(target, NoLock, NULL))
-	{
-		if (lfirst_oid(cell) == target)
-			continue;
-		wait_at_most(ms_until(until));
-		hold(lfirst_oid(cell), held);
-	}
-	AtEOXact_GUC(true, level);
+	lock_each(target, TRY_MS, lock_for_session, held);
 }
 
 void

@@ -1,31 +1,26 @@
 /*
  * rollup_wait.c
- *		wait_for_rollup, and how far the rollups are that are being filled.
+ *		wait_for_rollup.
  *
- * Only reads: the catalog, and the slots of the workers that fill.
+ * Only reads the catalog; how far a rollup is that is being filled, stats.c shows.
  */
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "duration.h"
 #include "rollup_api.h"
-#include "worker_slot.h"
 
 #define LOOK_AGAIN_MS 50
 
 PG_FUNCTION_INFO_V1(clickstream_wait_for_rollup);
-PG_FUNCTION_INFO_V1(clickstream_rollup_progress);
 
 static void
 sleep_for(long ms)
@@ -76,54 +71,4 @@ clickstream_wait_for_rollup(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(round);
 	PG_RETURN_BOOL(complete);
-}
-
-static void
-put_text(Datum *value, bool *is_null, const char *text)
-{
-	*is_null = text[0] == '\0';
-	if (!*is_null)
-		*value = CStringGetTextDatum(text);
-}
-
-static void
-put_row(ReturnSetInfo *result, const WorkerSlot *slot)
-{
-	Datum		values[10] = {0};
-	bool		nulls[10] = {0};
-
-	values[0] = Int32GetDatum(slot->object_id);
-	values[1] = Int32GetDatum(slot->pid);
-	put_text(&values[2], &nulls[2], slot->detail);
-	values[3] = TimestampTzGetDatum(slot->begun_at);
-	nulls[3] = slot->begun_at == 0;
-	values[4] = Int64GetDatum(slot->blocks_done);
-	values[5] = Int64GetDatum(slot->blocks_total);
-	values[6] = Int64GetDatum(slot->groups_done);
-	values[7] = Int64GetDatum(slot->groups_total);
-	put_text(&values[8], &nulls[8], slot->last_error);
-	values[9] = TimestampTzGetDatum(slot->last_error_at);
-	nulls[9] = slot->last_error_at == 0;
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-Datum
-clickstream_rollup_progress(PG_FUNCTION_ARGS)
-{
-	WorkerSlot *copy = palloc(sizeof(WorkerSlot));
-	int			count;
-	WorkerSlot *slots = worker_slots(&count);
-	int			i;
-
-	InitMaterializedSRF(fcinfo, 0);
-	for (i = 0; i < count; i++)
-	{
-		SpinLockAcquire(&slots[i].mutex);
-		memcpy(copy, &slots[i], sizeof(WorkerSlot));
-		SpinLockRelease(&slots[i].mutex);
-		if (copy->kind == WORKER_ROLLUP && copy->database == MyDatabaseId &&
-			has_privs_of_role(GetUserId(), copy->next_owner))
-			put_row((ReturnSetInfo *) fcinfo->resultinfo, copy);
-	}
-	return (Datum) 0;
 }

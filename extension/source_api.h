@@ -61,6 +61,9 @@ extern PGDLLEXPORT bool source_topics_mean(const TopicMatcher *matcher, const ch
 
 /* source_position.c */
 extern PGDLLEXPORT SourcePosition *source_position_parse(const char *text, const char *argument);
+
+/* source_topic.c: the first millisecond since 1970 that is not before the time */
+extern PGDLLEXPORT int64 source_kafka_time(TimestampTz time);
 extern char *source_position_text(const SourcePosition *position);
 
 /* source_topic.c: the partitions that the source reads, or NIL with the reason when Kafka does not answer */

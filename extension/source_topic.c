@@ -37,9 +37,8 @@ push_number(JsonbParseState **state, int64 number)
 	pushJsonbValue(state, WJB_VALUE, &value);
 }
 
-/* the first millisecond since 1970 that is not before the time */
-static int64
-kafka_time(TimestampTz time)
+int64
+source_kafka_time(TimestampTz time)
 {
 	int64		us = time + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 
@@ -60,7 +59,7 @@ make_request(List *topics, const SourcePosition *position)
 	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
 	push_text(&state, WJB_KEY, "start");
 	if (position->kind == POSITION_TIME)
-		push_number(&state, kafka_time(position->time));
+		push_number(&state, source_kafka_time(position->time));
 	else
 		push_text(&state, WJB_VALUE, position->kind == POSITION_LATEST ? "latest" : "earliest");
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));

@@ -1,6 +1,6 @@
 /*
  * stats.c
- *		The shared slots as rows, under the views stat_sources and stat_sinks.
+ *		The shared slots as rows, under the views stat_sources, stat_sinks and stat_rollups.
  *
  * Shows the workers of this database, and only those whose owner the caller may act for: errors can
  * quote the owner's data.  Reads a slot whole, under its mutex, before it makes a row of it.
@@ -30,6 +30,7 @@
 #define WAIT_EVENT_CLASS 0xFF000000U
 
 PG_FUNCTION_INFO_V1(clickstream_worker_stats);
+PG_FUNCTION_INFO_V1(clickstream_rollup_progress);
 PG_FUNCTION_INFO_V1(clickstream_copied_because);
 
 static const char *const state_names[] = {
@@ -94,7 +95,7 @@ held_up_by(pid_t pid)
 }
 
 static void
-put_row(ReturnSetInfo *result, const WorkerSlot *slot)
+put_worker(ReturnSetInfo *result, const WorkerSlot *slot)
 {
 	Row			row = {0};
 	char	   *waits = held_up_by(slot->pid);
@@ -118,10 +119,11 @@ put_row(ReturnSetInfo *result, const WorkerSlot *slot)
 	tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 }
 
-Datum
-clickstream_worker_stats(PG_FUNCTION_ARGS)
+/* a row of each slot of this database that is shown, whose owner the caller may act for; read whole, before */
+static void
+put_rows(FunctionCallInfo fcinfo, bool (*is_shown) (const WorkerSlot *slot),
+		 void (*put) (ReturnSetInfo *result, const WorkerSlot *slot))
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	WorkerSlot *copy = palloc(sizeof(WorkerSlot));
 	int			count;
 	WorkerSlot *slots = worker_slots(&count);
@@ -134,12 +136,59 @@ clickstream_worker_stats(PG_FUNCTION_ARGS)
 		memcpy(copy, &slots[i], sizeof(WorkerSlot));
 		SpinLockRelease(&slots[i].mutex);
 
-		if (copy->kind != WORKER_NONE && copy->database == MyDatabaseId &&
+		if (is_shown(copy) && copy->database == MyDatabaseId &&
 			has_privs_of_role(GetUserId(), copy->next_owner))
-			put_row(result, copy);
+			put((ReturnSetInfo *) fcinfo->resultinfo, copy);
 	}
+}
+
+static bool
+is_in_use(const WorkerSlot *slot)
+{
+	return slot->kind != WORKER_NONE;
+}
+
+Datum
+clickstream_worker_stats(PG_FUNCTION_ARGS)
+{
+	put_rows(fcinfo, is_in_use, put_worker);
 	return (Datum) 0;
 }
+
+/* ---------------------------------------------------------------- rollups that are being filled */
+
+static bool
+is_of_rollup(const WorkerSlot *slot)
+{
+	return slot->kind == WORKER_ROLLUP;
+}
+
+static void
+put_rollup(ReturnSetInfo *result, const WorkerSlot *slot)
+{
+	Row			row = {0};
+
+	add(&row, Int32GetDatum(slot->object_id), false);
+	add(&row, Int32GetDatum(slot->pid), false);
+	add_text(&row, slot->detail);
+	add_time(&row, slot->begun_at);
+	add(&row, Int64GetDatum(slot->blocks_done), false);
+	add(&row, Int64GetDatum(slot->blocks_total), false);
+	add(&row, Int64GetDatum(slot->groups_done), false);
+	add(&row, Int64GetDatum(slot->groups_total), false);
+	add_text(&row, slot->last_error);
+	add_time(&row, slot->last_error_at);
+	tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+}
+
+Datum
+clickstream_rollup_progress(PG_FUNCTION_ARGS)
+{
+	put_rows(fcinfo, is_of_rollup, put_rollup);
+	return (Datum) 0;
+}
+
+/* ---------------------------------------------------------------- copies */
 
 /* a copy is shown as paused from its first moment on, before a scout has paused it */
 Datum

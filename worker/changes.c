@@ -308,27 +308,12 @@ describe_published(ChangeStream *stream)
 	RelationDescription *relation = &stream->relation;
 	Relation	published = RelationIdGetRelation(stream->published);
 	MemoryContext old;
-	int			i;
 
 	if (!RelationIsValid(published))
 		elog(ERROR, "the relation with OID %u is not there", stream->published);
 	MemoryContextReset(stream->description_context);
 	old = MemoryContextSwitchTo(stream->description_context);
-	relation->relation = stream->published;
-	relation->n_columns = 0;
-	relation->columns = palloc0(sizeof(ColumnDescription) * Max(published->rd_att->natts, 1));
-	for (i = 0; i < published->rd_att->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(published->rd_att, i);
-		ColumnDescription *column = &relation->columns[relation->n_columns];
-
-		if (attribute->attisdropped || !compat_is_published(attribute))
-			continue;
-		column->name = pstrdup(NameStr(attribute->attname));
-		column->type = attribute->atttypid;
-		column->typmod = attribute->atttypmod;
-		relation->n_columns++;
-	}
+	row_describe(relation, stream->published, RelationGetDescr(published));
 	stream->old_values = palloc0(sizeof(ColumnValue) * Max(relation->n_columns, 1));
 	stream->new_values = palloc0(sizeof(ColumnValue) * Max(relation->n_columns, 1));
 	RelationClose(published);

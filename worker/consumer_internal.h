@@ -135,10 +135,6 @@ struct Consumer
 	bool		compared;		/* positions with the table's, since the question was heard */
 };
 
-/* what Kafka takes for a time, to say the ends of a partition */
-#define AT_BEGIN ((int64) -2)
-#define AT_END ((int64) -1)
-
 #define MS(n) ((int64) (n) * 1000)
 
 /* consumer_state.c */

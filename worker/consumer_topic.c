@@ -20,9 +20,6 @@
 #define ROWS_EVERY_MS 100
 #define QUERY_MS 2000
 
-/* milliseconds since 1970 */
-#define UNIX_MS(time) ((time) / 1000 + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000)
-
 /* ---------------------------------------------------------------- questions of offsets */
 
 static rd_kafka_topic_partition_list_t *
@@ -151,7 +148,7 @@ ask_starts(Consumer *consumer, rd_kafka_topic_partition_list_t *list, const Sour
 		case POSITION_LATEST:
 			return ask_offsets(consumer, list, AT_END);
 		case POSITION_TIME:
-			return ask_offsets(consumer, list, UNIX_MS(position->time)) && ends_for_none(consumer, list);
+			return ask_offsets(consumer, list, source_kafka_time(position->time)) && ends_for_none(consumer, list);
 		default:
 			return ask_offsets(consumer, list, AT_BEGIN);
 	}

@@ -47,27 +47,13 @@ copy_describe(Oid relation_id)
 {
 	RelationDescription *description = palloc0(sizeof(RelationDescription));
 	Relation	relation = try_relation_open(relation_id, AccessShareLock);
-	int			i;
 
 	if (relation == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the table of the sink has been dropped"),
 				 errhint("Drop the sink, too: clickstream.drop_sink.")));
-	description->relation = relation_id;
-	description->columns = palloc0(sizeof(ColumnDescription) * Max(relation->rd_att->natts, 1));
-	for (i = 0; i < relation->rd_att->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(relation->rd_att, i);
-		ColumnDescription *column = &description->columns[description->n_columns];
-
-		if (attribute->attisdropped || !compat_is_published(attribute))
-			continue;
-		column->name = pstrdup(NameStr(attribute->attname));
-		column->type = attribute->atttypid;
-		column->typmod = attribute->atttypmod;
-		description->n_columns++;
-	}
+	row_describe(description, relation_id, RelationGetDescr(relation));
 	relation_close(relation, NoLock);
 	return description;
 }

@@ -20,10 +20,6 @@
 #define FIRST_WAIT_MS 500
 #define LAST_WAIT_MS 4000
 
-/* what Kafka takes for a time, to say the ends of a partition */
-#define AT_BEGIN ((int64) -2)
-#define AT_END ((int64) -1)
-
 typedef struct TopicInquiry
 {
 	const Inquiry *inquiry;

@@ -15,6 +15,10 @@
 
 #define KAFKA_REASON_LENGTH 512
 
+/* what Kafka takes for a time, to say the ends of a partition */
+#define AT_BEGIN ((int64) -2)
+#define AT_END ((int64) -1)
+
 typedef struct KafkaClient
 {
 	rd_kafka_t *rk;				/* NULL while closed */

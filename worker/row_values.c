@@ -1,6 +1,7 @@
 /*
  * row_values.c
- *		A stored row as texts, without the values that are too large for any document.
+ *		What a sink sees of a table: which columns are published, and a stored row as texts, without the
+ *		values that are too large for any document.
  *
  * The output plugin writes a whole row into one buffer, and an error there would come back with every
  * try.  So a row beyond LARGEST_ROW is read here instead: its small columns, among them the document's
@@ -13,7 +14,28 @@
 #include "fmgr.h"
 #include "utils/lsyscache.h"
 
+#include "compat.h"
 #include "row_values.h"
+
+void
+row_describe(RelationDescription *relation, Oid id, TupleDesc desc)
+{
+	relation->relation = id;
+	relation->n_columns = 0;
+	relation->columns = palloc0(sizeof(ColumnDescription) * Max(desc->natts, 1));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		ColumnDescription *column = &relation->columns[relation->n_columns];
+
+		if (attribute->attisdropped || !compat_is_published(attribute))
+			continue;
+		column->name = pstrdup(NameStr(attribute->attname));
+		column->type = attribute->atttypid;
+		column->typmod = attribute->atttypmod;
+		relation->n_columns++;
+	}
+}
 
 static bool
 is_untouched(Form_pg_attribute attribute, Datum value)

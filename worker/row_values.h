@@ -30,4 +30,7 @@ extern Size row_size(HeapTuple tuple, TupleDesc desc, bool count_stored);
 extern bool row_values(const RelationDescription *relation, HeapTuple tuple, TupleDesc desc,
 					   ColumnValue *values);
 
+/* the columns that the publication of a relation tells of; in the current memory context */
+extern void row_describe(RelationDescription *relation, Oid id, TupleDesc desc);
+
 #endif							/* CLICKSTREAM_ROW_VALUES_H */
