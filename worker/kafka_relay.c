@@ -467,7 +467,7 @@ kafka_relay_make(List *options, char *reason, size_t room)
 
 	if (relay == NULL || pipe(relay->stop) != 0)
 	{
-		snprintf(reason, room, "out of memory or files");
+		strlcpy(reason, "out of memory or files", room);
 		free(relay);
 		return NULL;
 	}
@@ -476,6 +476,12 @@ kafka_relay_make(List *options, char *reason, size_t room)
 	relay->user.mechanism = copy_of(mechanism_of(options));
 	relay->user.name = copy_of(kafka_option(options, "sasl.username"));
 	relay->user.password = copy_of(kafka_option(options, "sasl.password"));
+	if (relay->user.mechanism == NULL || relay->user.name == NULL || relay->user.password == NULL)
+	{
+		strlcpy(reason, "out of memory", room);
+		kafka_relay_end(relay);
+		return NULL;
+	}
 	relay->check_name = identification == NULL || strcmp(identification, "none") != 0;
 	if (protocol_is(options, "sasl_ssl") && (relay->tls = kafka_tls_make(options, reason, room)) == NULL)
 	{
@@ -525,7 +531,8 @@ kafka_relay_end(KafkaRelay *relay)
 	pthread_mutex_unlock(&relay->mutex);
 	close(relay->stop[0]);
 	SSL_CTX_free(relay->tls);
-	OPENSSL_cleanse(unconstify(char *, relay->user.password), strlen(relay->user.password));
+	if (relay->user.password != NULL)
+		OPENSSL_cleanse(unconstify(char *, relay->user.password), strlen(relay->user.password));
 	free(unconstify(char *, relay->user.password));
 	free(unconstify(char *, relay->user.name));
 	free(unconstify(char *, relay->user.mechanism));

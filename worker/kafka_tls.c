@@ -196,6 +196,11 @@ kafka_tls_make(List *options, char *reason, size_t room)
 			   *why;
 
 	ERR_clear_error();
+	if (tls == NULL)
+	{
+		strlcpy(reason, "TLS could not be set up: out of memory", room);
+		return NULL;
+	}
 	SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
 	SSL_CTX_set_verify(tls, verify != NULL && strcmp(verify, "false") == 0 ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	if (kafka_option(options, "ssl.ca.pem") == NULL && kafka_option(options, "ssl.ca.location") == NULL)
