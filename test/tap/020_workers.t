@@ -124,6 +124,7 @@ running(1, 'it is back when it is on');
 $node->safe_psql('postgres', q{SELECT clickstream.alter_source('clicks', workers => 4)});
 wait_for($node, q{SELECT count(*) = 1 FROM clickstream.worker_stats() WHERE state = 'starting' AND detail ~ 'raise clickstream.max_workers'},
     'what clickstream.max_workers leaves no room for says what to raise');
+running(3, 'the others run');
 is(scalar worker_pids($node, 'source'), 3, 'and no more than that run');
 $node->safe_psql('postgres', q{SELECT clickstream.alter_source('clicks', workers => 1)});
 running(1, 'less again');
