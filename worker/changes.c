@@ -44,6 +44,7 @@
 #include "changes.h"
 #include "compat.h"
 #include "row_values.h"
+#include "worker.h"
 
 #define OUTPUT_PLUGIN "pgoutput"
 
@@ -404,6 +405,7 @@ begin_snapshot_transaction(Oid owner)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	worker_look_at(CATALOGS_NOW);
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	XactReadOnly = true;
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
@@ -577,6 +579,7 @@ changes_read(ChangeStream *stream, uint64 bytes)
 	bool		more = true;
 
 	begin_work(stream);
+	worker_look_at(CATALOGS_OF_THE_LOG);
 	while (more && reader->EndRecPtr < limit)
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -116,6 +116,17 @@ worker_attach(Datum main_arg)
 
 /* ---------------------------------------------------------------- transactions */
 
+/* what the caches of this process hold: the catalogs as they are, or as the log left them somewhere */
+static WorkerCatalogs catalogs = CATALOGS_NOW;
+
+void
+worker_look_at(WorkerCatalogs wanted)
+{
+	if (catalogs != wanted)
+		InvalidateSystemCaches();
+	catalogs = wanted;
+}
+
 /* the level at which a transaction's own settings are kept, and undone before it commits */
 static int	settings_level = 0;
 
@@ -133,6 +144,7 @@ worker_begin(WorkerSlot *slot)
 		proc_exit(0);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	worker_look_at(CATALOGS_NOW);
 	if (!role_exists(slot->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -28,6 +28,19 @@ extern void worker_begin(WorkerSlot *slot);
 extern void worker_commit(void);
 extern void worker_rollback(void);
 
+/*
+ * A cached description of a table is that of the moment it was read, and a table's shape in the log may
+ * be an older one.  Nothing tells the two apart, so whoever turns from the one to the other says so
+ * here, in a transaction or under a resource owner; worker_begin does.
+ */
+typedef enum WorkerCatalogs
+{
+	CATALOGS_NOW,
+	CATALOGS_OF_THE_LOG
+} WorkerCatalogs;
+
+extern void worker_look_at(WorkerCatalogs wanted);
+
 /* In a PG_CATCH: the error, in that context, which is current then; its transaction is rolled back. */
 extern ErrorData *worker_end_failed(MemoryContext context);
 

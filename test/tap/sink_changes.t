@@ -143,6 +143,23 @@ same_as_table('parts', "$alias-parts", 'partitions: changes, also from one to th
 sql(q{CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM ('2025-06-03') TO ('2025-06-04');
       INSERT INTO parts VALUES (5, '2025-06-03', 'five')});
 same_as_table('parts', "$alias-parts", 'partitions: one made later');
+
+# --- changes from before an ALTER TABLE, read after it: the table as it was then ---
+
+# each checkpoint lets the slot begin later, at last after the partition was made
+for my $id (11 .. 13)
+{
+	sql(qq{CHECKPOINT; INSERT INTO parts VALUES ($id, '2025-06-01', 'after a checkpoint')});
+	sql(q{SELECT clickstream.wait_for_sink('parts', '60 s')});
+}
+sql(q{SELECT clickstream.pause_sink('parts')});
+sql(q{INSERT INTO parts VALUES (6, '2025-06-01', 'before'); UPDATE parts SET body = 'fuenf' WHERE id = 5});
+sql(q{ALTER TABLE parts ADD COLUMN later int DEFAULT 7});
+sql(q{INSERT INTO parts VALUES (7, '2025-06-02', 'between', 8); ALTER TABLE parts RENAME later TO last});
+sql(q{SELECT clickstream.resume_sink('parts')});
+same_as_table('parts', "$alias-parts", 'partitions: columns came while nobody followed, and got other names');
+sql(q{UPDATE parts SET body = 'after' WHERE id = 6; ALTER TABLE parts DROP COLUMN last});
+same_as_table('parts', "$alias-parts", 'partitions: a column went');
 sql(q{TRUNCATE parts});
 same_as_table('parts', "$alias-parts", 'partitions: TRUNCATE');
 
