@@ -332,6 +332,82 @@ CREATE FUNCTION check_rollup(name text, "from" timestamptz DEFAULT NULL, "to" ti
     RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_check_rollup';
 COMMENT ON FUNCTION check_rollup IS 'the groups that differ from the query run now: missing, extra or different; none when all is well';
 
+-- For the queries of rollups, and any other: windows that overlap, and what PostgreSQL lacks in a form that can be merged.
+CREATE FUNCTION _hop_support(internal) RETURNS internal
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_hop_support';
+COMMENT ON FUNCTION _hop_support(internal) IS 'tells the planner how many windows hold a time';
+
+CREATE FUNCTION hop(at timestamptz, size interval, slide interval, origin timestamptz DEFAULT 'epoch') RETURNS SETOF timestamptz
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 SUPPORT clickstream._hop_support AS 'MODULE_PATHNAME', 'clickstream_hop';
+COMMENT ON FUNCTION hop(timestamptz, interval, interval, timestamptz) IS 'the starts of all windows of a size, one begun with every slide, that hold a time';
+
+CREATE FUNCTION hop(at timestamp, size interval, slide interval, origin timestamp DEFAULT 'epoch') RETURNS SETOF timestamp
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 SUPPORT clickstream._hop_support AS 'MODULE_PATHNAME', 'clickstream_hop';
+COMMENT ON FUNCTION hop(timestamp, interval, interval, timestamp) IS 'the starts of all windows of a size, one begun with every slide, that hold a time';
+
+CREATE FUNCTION _first_step(state internal, value anyelement, at anycompatible) RETURNS internal
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_first_step';
+COMMENT ON FUNCTION _first_step IS 'part of the aggregate first';
+
+CREATE FUNCTION _last_step(state internal, value anyelement, at anycompatible) RETURNS internal
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_last_step';
+COMMENT ON FUNCTION _last_step IS 'part of the aggregate last';
+
+CREATE FUNCTION _first_combine(internal, internal) RETURNS internal
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_first_combine';
+COMMENT ON FUNCTION _first_combine IS 'part of the aggregate first';
+
+CREATE FUNCTION _last_combine(internal, internal) RETURNS internal
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_last_combine';
+COMMENT ON FUNCTION _last_combine IS 'part of the aggregate last';
+
+CREATE FUNCTION _edge_serial(internal) RETURNS bytea
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_edge_serial';
+COMMENT ON FUNCTION _edge_serial IS 'part of the aggregates first and last';
+
+CREATE FUNCTION _edge_deserial(bytea, internal) RETURNS internal
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_edge_deserial';
+COMMENT ON FUNCTION _edge_deserial IS 'part of the aggregates first and last';
+
+CREATE FUNCTION _edge_end(internal, anyelement, anycompatible) RETURNS anyelement
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_edge_end';
+COMMENT ON FUNCTION _edge_end IS 'part of the aggregates first and last';
+
+CREATE AGGREGATE first(value anyelement, at anycompatible) (
+    SFUNC = _first_step, STYPE = internal, FINALFUNC = _edge_end, FINALFUNC_EXTRA,
+    COMBINEFUNC = _first_combine, SERIALFUNC = _edge_serial, DESERIALFUNC = _edge_deserial, PARALLEL = SAFE);
+COMMENT ON AGGREGATE first(anyelement, anycompatible) IS 'the value of the earliest row; rows without a time do not count';
+
+CREATE AGGREGATE last(value anyelement, at anycompatible) (
+    SFUNC = _last_step, STYPE = internal, FINALFUNC = _edge_end, FINALFUNC_EXTRA,
+    COMBINEFUNC = _last_combine, SERIALFUNC = _edge_serial, DESERIALFUNC = _edge_deserial, PARALLEL = SAFE);
+COMMENT ON AGGREGATE last(anyelement, anycompatible) IS 'the value of the latest row; rows without a time do not count';
+
+CREATE FUNCTION _topk_step(state internal, value anyelement, k int) RETURNS internal
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_topk_step';
+COMMENT ON FUNCTION _topk_step IS 'part of the aggregate topk';
+
+CREATE FUNCTION _topk_combine(internal, internal) RETURNS internal
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_topk_combine';
+COMMENT ON FUNCTION _topk_combine IS 'part of the aggregate topk';
+
+CREATE FUNCTION _topk_serial(internal) RETURNS bytea
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_topk_serial';
+COMMENT ON FUNCTION _topk_serial IS 'part of the aggregate topk';
+
+CREATE FUNCTION _topk_deserial(bytea, internal) RETURNS internal
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_topk_deserial';
+COMMENT ON FUNCTION _topk_deserial IS 'part of the aggregate topk';
+
+CREATE FUNCTION _topk_end(internal, anyelement, int) RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_topk_end';
+COMMENT ON FUNCTION _topk_end IS 'part of the aggregate topk';
+
+CREATE AGGREGATE topk(value anyelement, k int) (
+    SFUNC = _topk_step, STYPE = internal, FINALFUNC = _topk_end, FINALFUNC_EXTRA,
+    COMBINEFUNC = _topk_combine, SERIALFUNC = _topk_serial, DESERIALFUNC = _topk_deserial, PARALLEL = SAFE);
+COMMENT ON AGGREGATE topk(anyelement, int) IS 'the most frequent values, as [{"value", "count", "error"}]: each occurred at least count times, at most count + error';
+
 --
 -- Sinks: the changes of a table go to an Elasticsearch index
 --

@@ -9,9 +9,10 @@
  *	FULL JOIN (… FROM rollup …) f ON e.key = f.key
  *	WHERE e.here IS NULL OR f.here IS NULL OR an output differs
  *
- * Keys are compared as records, for which NULL equals NULL.  Floats may differ by a relative 1e-9,
- * because their sums depend on the order of the rows.  A t-digest depends on that order altogether: of
- * it only whether there is one is compared.
+ * Keys are compared as records, for which NULL equals NULL.  Floats may differ by a relative 1e-9
+ * (single ones, which have seven digits, by 1e-5), because their sums depend on the order of the rows.
+ * So does a t-digest altogether, and a topk once it has an error: of them only whether there is one is
+ * compared.
  */
 #include "postgres.h"
 
@@ -36,30 +37,44 @@ PG_FUNCTION_INFO_V1(clickstream_check_rollup);
 
 /* ---------------------------------------------------------------- one output on both sides */
 
+typedef struct Wanted
+{
+	const RollupQuery *query;
+	const char *combine;		/* the name of an aggregate's function */
+} Wanted;
+
 static bool
-has_digest(Node *node, void *context)
+is_combined_by(const Wanted *wanted, const Node *aggref)
+{
+	ListCell   *cell;
+
+	foreach(cell, wanted->query->aggregates)
+	{
+		RollupAggregate *aggregate = lfirst(cell);
+		const char *combine = get_func_name(aggregate->combine);
+
+		if (equal(aggregate->aggref, aggref))
+			return combine != NULL && strcmp(combine, wanted->combine) == 0;
+	}
+	return false;
+}
+
+static bool
+has_wanted(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, Aggref))
-	{
-		RollupQuery *query = context;
-		ListCell   *cell;
+		return is_combined_by(context, node);
+	return expression_tree_walker(node, has_wanted, context);
+}
 
-		foreach(cell, query->aggregates)
-		{
-			RollupAggregate *aggregate = lfirst(cell);
+static bool
+has_aggregate(const RollupQuery *query, Node *node, const char *combine)
+{
+	Wanted		wanted = {query, combine};
 
-			if (equal(aggregate->aggref, node))
-			{
-				const char *combine = get_func_name(aggregate->combine);
-
-				return combine != NULL && strcmp(combine, "tdigest_combine") == 0;
-			}
-		}
-		return false;
-	}
-	return expression_tree_walker(node, has_digest, context);
+	return has_wanted(node, &wanted);
 }
 
 /* the operator of a type that says equal, as OPERATOR(schema.=); NULL if it has none to be trusted */
@@ -89,12 +104,17 @@ append_same(StringInfo sql, RollupQuery *query, int n)
 	RollupOutput *output = list_nth(query->outputs, n - 1);
 	const char *equal_sign = equality(output->type);
 
-	if (has_digest(output->value, query))
+	if (IsA(output->value, Aggref) && has_aggregate(query, output->value, "_topk_combine"))
+		appendStringInfo(sql, "coalesce(e.c%d OPERATOR(pg_catalog.=) f.c%d "
+						 "OR (e.c%d -> 0 ->> 'error') <> '0' OR (f.c%d -> 0 ->> 'error') <> '0', "
+						 "(e.c%d IS NULL) = (f.c%d IS NULL))", n, n, n, n, n, n);
+	else if (has_aggregate(query, output->value, "tdigest_combine") ||
+			 has_aggregate(query, output->value, "_topk_combine"))
 		appendStringInfo(sql, "(e.c%d IS NULL) = (f.c%d IS NULL)", n, n);
 	else if (output->type == FLOAT4OID || output->type == FLOAT8OID)
 		appendStringInfo(sql, "(e.c%d IS NOT DISTINCT FROM f.c%d OR coalesce(abs(e.c%d - f.c%d) < 'infinity' "
-						 "AND abs(e.c%d - f.c%d) <= 1e-9 * greatest(abs(e.c%d), abs(f.c%d)), false))",
-						 n, n, n, n, n, n, n, n);
+						 "AND abs(e.c%d - f.c%d) <= %s * greatest(abs(e.c%d), abs(f.c%d)), false))",
+						 n, n, n, n, n, n, output->type == FLOAT4OID ? "1e-5" : "1e-9", n, n);
 	else if (equal_sign != NULL)
 		appendStringInfo(sql, "coalesce(e.c%d %s f.c%d, (e.c%d IS NULL) = (f.c%d IS NULL))",
 						 n, equal_sign, n, n, n);

@@ -90,8 +90,24 @@ set_up_combine(StateCall *call, Oid function)
 	fmgr_info_set_expr((Node *) expression, &call->combine);
 }
 
+/* Says which types the aggregate has, after the arguments: our own aggregates look for it. */
 static void
-set_up_serial(StateCall *call, Oid serial, Oid deserial)
+append_types(FuncExpr *call, const Oid *types, int n)
+{
+	while (n-- > 0)
+	{
+		Param	   *argument = makeNode(Param);
+
+		argument->paramkind = PARAM_EXEC;
+		argument->paramid = -1;
+		argument->paramtype = *types++;
+		argument->paramtypmod = -1;
+		call->args = lappend(call->args, argument);
+	}
+}
+
+static void
+set_up_serial(StateCall *call, Oid serial, Oid deserial, const Oid *types, int n)
 {
 	Expr	   *expression;
 
@@ -100,6 +116,7 @@ set_up_serial(StateCall *call, Oid serial, Oid deserial)
 	fmgr_info_set_expr((Node *) expression, &call->serial);
 	fmgr_info_cxt(deserial, &call->deserial, CurrentMemoryContext);
 	build_aggregate_deserialfn_expr(deserial, &expression);
+	append_types(castNode(FuncExpr, expression), types, n);
 	fmgr_info_set_expr((Node *) expression, &call->deserial);
 }
 
@@ -135,7 +152,7 @@ set_up(StateCall *call, ArrayType *argument_types)
 		get_typlenbyval(call->value_type, &call->value_length, &call->value_by_value);
 	set_up_combine(call, form.aggcombinefn);
 	if (call->is_internal)
-		set_up_serial(call, form.aggserialfn, form.aggdeserialfn);
+		set_up_serial(call, form.aggserialfn, form.aggdeserialfn, types, n);
 	if (OidIsValid(call->value_type) && OidIsValid(form.aggfinalfn))
 		set_up_final(call, form.aggfinalfn, form.aggfinalextra, types, n);
 	call->state = pretended_executor_node();
