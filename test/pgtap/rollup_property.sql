@@ -342,7 +342,7 @@ BEGIN
         PERFORM set_config('timezone', pick('UTC', 'Asia/Tokyo'), true);
         BEGIN
             EXECUTE what;
-        EXCEPTION WHEN unique_violation OR check_violation OR not_null_violation THEN done := done || 'failed'::text;
+        EXCEPTION WHEN unique_violation OR check_violation OR not_null_violation OR cardinality_violation THEN done := done || 'failed'::text;
         END;
         SET LOCAL session_replication_role = origin;
         SET LOCAL timezone = 'UTC';
@@ -365,7 +365,7 @@ DECLARE what text := change(); difference text;
 BEGIN
     BEGIN
         EXECUTE what;
-    EXCEPTION WHEN unique_violation OR check_violation OR not_null_violation THEN NULL;
+    EXCEPTION WHEN unique_violation OR check_violation OR not_null_violation OR cardinality_violation THEN NULL;
         WHEN OTHERS THEN INSERT INTO failures VALUES (format(E'%s: %s in %s', SQLSTATE, SQLERRM, what));
     END;
     difference := differences();
