@@ -2,14 +2,14 @@
  * events.c
  *		Makes the stream of simulated clicks: the same options give the same bytes.
  *
- * Owns the random state, and with it every choice: who, where, what, when, and
- * which message is late, malformed, a duplicate or a tombstone. It must never
- * look at a clock or at anything outside its struct. The hot path writes text
- * with copies and a small integer printer; no printf. Called by main.c.
+ * Owns the random state, and with it which message is late, malformed, a duplicate or a tombstone,
+ * and the text of each. Who does what and when comes from visitors.c, or, in the flat scenario, is
+ * drawn here for each event. It must never look at a clock or at anything outside its struct. The
+ * hot path writes text with copies and a small integer printer; no printf. Called by main.c.
  *
- * People are not alike and pages are not either: a page's popularity falls as
- * 1/rank, a user's activity as 1/sqrt(rank). Searches happen on /search and
- * purchases on /checkout, everything else on a product page or the front page.
+ * In the flat scenario a page's popularity falls as 1/rank, a user's activity as 1/sqrt(rank);
+ * searches happen on /search and purchases on /checkout, everything else on a product page or the
+ * front page.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,18 +17,41 @@
 #include "events.h"
 #include "random.h"
 
-/* what happens, of 100 events */
+static const char *const kind_names[EVENT_KINDS] = {
+	[KIND_VIEW] = "view",
+	[KIND_CLICK] = "click",
+	[KIND_SEARCH] = "search",
+	[KIND_ADD_TO_CART] = "add_to_cart",
+	[KIND_PURCHASE] = "purchase",
+};
+
+bool
+kind_is(enum event_kind kind, const char *name, size_t length)
+{
+	return strlen(kind_names[kind]) == length && memcmp(kind_names[kind], name, length) == 0;
+}
+
+bool
+kind_is_known(const char *name, size_t length)
+{
+	for (int kind = 0; kind < EVENT_KINDS; kind++)
+		if (kind_is((enum event_kind) kind, name, length))
+			return true;
+	return false;
+}
+
+/* what happens in the flat scenario, of 100 events */
 static const struct
 {
-	const char *name;
-	const char *page;			/* NULL: a page by popularity */
+	enum event_kind kind;
+	enum place	place;
 	uint32_t	below;
-}			event_names[] = {
-	{"view", NULL, 50},
-	{"click", NULL, 85},
-	{"search", "/search", 92},
-	{"add_to_cart", NULL, 97},
-	{"purchase", "/checkout", 100},
+}			flat_kinds[] = {
+	{KIND_VIEW, PLACE_PRODUCT, 50},
+	{KIND_CLICK, PLACE_PRODUCT, 85},
+	{KIND_SEARCH, PLACE_SEARCH, 92},
+	{KIND_ADD_TO_CART, PLACE_PRODUCT, 97},
+	{KIND_PURCHASE, PLACE_CHECKOUT, 100},
 };
 
 /*
@@ -148,54 +171,120 @@ time_text(struct generator *generator, int64_t second)
 }
 
 static char *
-put_page(char *to, uint32_t rank)
+put_page(char *to, const struct visit *visit)
 {
-	if (rank == 0)
-		return put_literal(to, "/");
-	to = put_literal(to, "/product/");
-	return put_number(to, rank);
+	switch (visit->place)
+	{
+		case PLACE_CATEGORY:
+			to = put_literal(to, "/category/");
+			return put_number(to, visit->number);
+		case PLACE_PRODUCT:
+		case PLACE_ADD_TO_CART:
+			to = put_literal(to, "/product/");
+			return put_number(to, visit->number);
+		case PLACE_SEARCH:
+			return put_literal(to, "/search");
+		case PLACE_CART:
+			return put_literal(to, "/cart");
+		case PLACE_CHECKOUT:
+		case PLACE_PURCHASE:
+			return put_literal(to, "/checkout");
+		case PLACE_CAMPAIGN:
+			return put_text(to, visit->page);
+		default:
+			return put_literal(to, "/");
+	}
 }
 
-static uint32_t
-draw_event_name(struct generator *generator)
+static char *
+put_user(char *to, uint32_t user)
+{
+	to = put_literal(to, "user_");
+	return put_number(to, user);
+}
+
+/* what Kafka chooses the partition by, and a compacted topic keeps the last of */
+static void
+set_key(const struct generator *generator, struct event *event, const struct visit *visit)
+{
+	char	   *to = event->key;
+
+	switch (generator->key)
+	{
+		case KEY_USER:
+			to = put_user(to, visit->user);
+			break;
+		case KEY_PAGE:
+			to = put_page(to, visit);
+			break;
+		case KEY_EVENT:
+			to = put_text(to, kind_names[visit->kind]);
+			break;
+		case KEY_NONE:
+			break;
+	}
+	event->kind = visit->kind;
+	event->key_length = (size_t) (to - event->key);
+}
+
+static void
+draw_flat_visit(struct generator *generator, struct visit *visit)
 {
 	uint32_t	percent = random_below(&generator->random, 100);
-	uint32_t	name = 0;
+	uint32_t	i = 0;
 
-	while (percent >= event_names[name].below)
-		name++;
-	return name;
+	while (percent >= flat_kinds[i].below)
+		i++;
+	visit->kind = flat_kinds[i].kind;
+	visit->place = flat_kinds[i].place;
+	visit->number = zipf_draw(&generator->pages, &generator->random);
+	if (visit->place == PLACE_PRODUCT && visit->number == 0)
+		visit->place = PLACE_FRONT;
+	visit->user = zipf_draw(&generator->users, &generator->random) + 1;
+}
+
+/* only who, for a message that has no more; in the flat scenario that is one draw */
+static void
+next_visitor(struct generator *generator, struct visit *visit)
+{
+	if (generator->visitors)
+		visitors_next(generator->visitors, &generator->random, visit);
+	else
+	{
+		*visit = (struct visit) {.second = generator->second, .kind = KIND_CLICK, .place = PLACE_FRONT};
+		visit->user = zipf_draw(&generator->users, &generator->random) + 1;
+	}
 }
 
 static void
-set_key(struct event *event, uint32_t user)
+next_visit(struct generator *generator, struct visit *visit)
 {
-	char	   *to = put_literal(event->key, "user_");
-
-	event->key_length = (size_t) (put_number(to, user) - event->key);
+	if (generator->visitors)
+		visitors_next(generator->visitors, &generator->random, visit);
+	else
+	{
+		visit->second = generator->second;
+		draw_flat_visit(generator, visit);
+	}
 }
 
-/* a good event that happened at the given second */
+/* a good event, so many seconds before it is sent */
 static void
-make_event(struct generator *generator, struct event *event, int64_t second)
+make_event(struct generator *generator, struct event *event, uint32_t late)
 {
-	uint32_t	name = draw_event_name(generator);
-	uint32_t	page = zipf_draw(&generator->pages, &generator->random);
+	struct visit visit;
 	char	   *to = event->payload;
 
-	set_key(event, zipf_draw(&generator->users, &generator->random) + 1);
-
+	next_visit(generator, &visit);
+	set_key(generator, event, &visit);
 	to = put_literal(to, "{\"user_id\":\"");
-	to = put_bytes(to, event->key, event->key_length);
+	to = put_user(to, visit.user);
 	to = put_literal(to, "\",\"page\":\"");
-	if (event_names[name].page != NULL)
-		to = put_text(to, event_names[name].page);
-	else
-		to = put_page(to, page);
+	to = put_page(to, &visit);
 	to = put_literal(to, "\",\"event\":\"");
-	to = put_text(to, event_names[name].name);
+	to = put_text(to, kind_names[visit.kind]);
 	to = put_literal(to, "\",\"timestamp\":\"");
-	to = put_bytes(to, time_text(generator, second), 20);
+	to = put_bytes(to, time_text(generator, visit.second - late), 20);
 	to = put_literal(to, "\"}");
 	event->payload_length = (size_t) (to - event->payload);
 }
@@ -216,20 +305,21 @@ put_field(char *to, const char *name, const char *usual, const char *spoilt)
 }
 
 static void
-make_event_with_spoilt_field(struct generator *generator, struct event *event, size_t which,
-							 int64_t second)
+make_event_with_spoilt_field(struct generator *generator, struct event *event, size_t which)
 {
-	char		user_id[EVENT_MAX_KEY + 3];
+	struct visit visit;
+	char		user_id[20];
 	char		timestamp[24];
 	char	   *to;
 
-	set_key(event, zipf_draw(&generator->users, &generator->random) + 1);
+	next_visitor(generator, &visit);
+	set_key(generator, event, &visit);
 
 	to = put_literal(user_id, "\"");
-	to = put_bytes(to, event->key, event->key_length);
+	to = put_user(to, visit.user);
 	strcpy(to, "\"");
 	to = put_literal(timestamp, "\"");
-	to = put_bytes(to, time_text(generator, second), 20);
+	to = put_bytes(to, time_text(generator, visit.second), 20);
 	strcpy(to, "\"");
 
 	to = put_literal(event->payload, "{");
@@ -269,26 +359,40 @@ spoil_whole(struct generator *generator, struct event *event, enum spoilt_whole 
 }
 
 static void
-make_malformed(struct generator *generator, struct event *event, int64_t second)
+make_malformed(struct generator *generator, struct event *event)
 {
 	uint32_t	kind = random_below(&generator->random, SPOILT_FIELDS + SPOILT_WHOLES);
 
 	if (kind < SPOILT_FIELDS)
-		make_event_with_spoilt_field(generator, event, kind, second);
+		make_event_with_spoilt_field(generator, event, kind);
 	else
 	{
-		make_event(generator, event, second);
+		make_event(generator, event, 0);
 		spoil_whole(generator, event, (enum spoilt_whole) (kind - SPOILT_FIELDS));
 	}
 }
 
+/* of one of the last messages, in the place of what the visitor did */
 static void
 make_duplicate(struct generator *generator, struct event *event)
 {
 	uint64_t	reach = generator->nrecent < RECENT_EVENTS ? generator->nrecent : RECENT_EVENTS;
 	uint64_t	back = 1 + random_below(&generator->random, (uint32_t) reach);
+	struct visit unseen;
 
+	if (generator->visitors)
+		visitors_next(generator->visitors, &generator->random, &unseen);
 	*event = generator->recent[(generator->nrecent - back) % RECENT_EVENTS];
+}
+
+static void
+make_tombstone(struct generator *generator, struct event *event)
+{
+	struct visit visit;
+
+	next_visitor(generator, &visit);
+	set_key(generator, event, &visit);
+	event->payload_length = 0;
 }
 
 static enum event_class
@@ -311,31 +415,37 @@ generator_next(struct generator *generator)
 {
 	enum event_class class = draw_class(generator);
 	struct event *event = &generator->scratch;
-	int64_t		second = generator->start +
-		(int64_t) (generator->sequence++ / generator->event_rate);
+	uint32_t	late = 0;
 
+	generator->second = generator->start + (int64_t) (generator->sequence++ / generator->event_rate);
 	switch (class)
 	{
 		case EVENT_MALFORMED:
-			make_malformed(generator, event, second);
+			make_malformed(generator, event);
 			break;
 		case EVENT_DUPLICATE:
 			make_duplicate(generator, event);
 			break;
 		case EVENT_TOMBSTONE:
-			set_key(event, zipf_draw(&generator->users, &generator->random) + 1);
-			event->payload_length = 0;
+			make_tombstone(generator, event);
 			break;
 		case EVENT_LATE:
-			second -= 1 + random_below(&generator->random, generator->late_by);
+			late = 1 + random_below(&generator->random, generator->late_by);
 			/* FALLTHROUGH */
 		case EVENT_PLAIN:
 			event = &generator->recent[generator->nrecent++ % RECENT_EVENTS];
-			make_event(generator, event, second);
+			make_event(generator, event, late);
 			break;
 	}
 	event->class = class;
 	return event;
+}
+
+double
+generator_time(const struct generator *generator)
+{
+	return generator->visitors ? visitors_time(generator->visitors) :
+		(double) generator->sequence / (double) generator->event_rate;
 }
 
 /* cumulate the shares; a share of 1 takes all but one draw of 2^32, near enough */
@@ -365,8 +475,14 @@ generator_create(const struct options *options)
 	if (generator == NULL)
 		abort();
 	generator->random = options->seed;
-	zipf_init(&generator->users, options->users, ZIPF_GENTLE);
-	zipf_init(&generator->pages, options->pages + 1, ZIPF_STEEP);
+	if (options->scenario.flat)
+	{
+		zipf_init(&generator->users, options->users, ZIPF_GENTLE);
+		zipf_init(&generator->pages, options->pages + 1, ZIPF_STEEP);
+	}
+	else
+		generator->visitors = visitors_create(options);
+	generator->key = options->key;
 	set_shares(generator, options);
 	generator->late_by = options->late_by;
 	generator->start = options->start;
@@ -378,6 +494,8 @@ generator_create(const struct options *options)
 void
 generator_free(struct generator *generator)
 {
+	if (generator->visitors)
+		visitors_free(generator->visitors);
 	zipf_free(&generator->users);
 	zipf_free(&generator->pages);
 	free(generator);

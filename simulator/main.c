@@ -26,6 +26,7 @@ struct run
 	struct producer *producer;	/* NULL: print */
 	struct deliveries printed;
 	double		started;
+	double		looked_at;		/* seconds since then, of this turn */
 	uint64_t	made;			/* events handed on */
 	double		reported_at;
 	uint64_t	reported_sent;
@@ -72,23 +73,22 @@ is_over(const struct run *run)
 		(options->seconds > 0 && seconds_now() - run->started >= options->seconds);
 }
 
-/* how many events to make now; at a rate, the n-th is due n/rate seconds after the start */
-static uint64_t
-events_due(const struct run *run)
+/*
+ * Whether the next event is to be made now. At a rate, the time of the events runs as fast as the
+ * rate is to that of the scenario.
+ */
+static bool
+is_due(const struct run *run)
 {
 	const struct options *options = run->options;
-	uint64_t	due = EVENTS_A_TURN;
+	double		event_seconds;
 
-	if (options->rate > 0)
-	{
-		uint64_t	by_now = (uint64_t) ((seconds_now() - run->started) * (double) options->rate);
-
-		if (by_now < run->made + due)
-			due = by_now > run->made ? by_now - run->made : 0;
-	}
-	if (due > options->count - run->made)
-		due = options->count - run->made;
-	return due;
+	if (run->made >= options->count)
+		return false;
+	if (options->rate == 0)
+		return true;
+	event_seconds = run->looked_at * (double) options->rate / (double) options->event_rate;
+	return generator_time(run->generator) <= event_seconds;
 }
 
 static void
@@ -133,19 +133,28 @@ show_progress(struct run *run)
 	run->reported_sent = sent;
 }
 
+/* a turn's worth, or what is due; how many */
+static int
+make_turn(struct run *run)
+{
+	int			n = 0;
+
+	run->looked_at = seconds_now() - run->started;
+	while (n < EVENTS_A_TURN && is_due(run) && hand_on(run, generator_next(run->generator)))
+		n++;
+	return n;
+}
+
 static void
 make_events(struct run *run)
 {
 	while (!is_over(run))
 	{
-		uint64_t	due = events_due(run);
+		int			made = make_turn(run);
 
-		for (uint64_t i = 0; i < due; i++)
-			if (!hand_on(run, generator_next(run->generator)))
-				break;
 		if (run->producer != NULL)
-			producer_poll(run->producer, due > 0 ? 0 : 1);
-		else if (due == 0)
+			producer_poll(run->producer, made > 0 ? 0 : 1);
+		else if (made == 0)
 		{
 			fflush(stdout);
 			pause_ms(1);
@@ -171,7 +180,7 @@ static bool
 open_producer(struct run *run)
 {
 	run->producer = producer_open(run->options);
-	return run->producer != NULL && producer_prepare_topic(run->producer, run->options);
+	return run->producer != NULL && producer_prepare_topics(run->producer, run->options);
 }
 
 int

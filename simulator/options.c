@@ -15,10 +15,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "events.h"
 #include "options.h"
 
 #define FIXED_START INT64_C(1749038400) /* 2025-06-04T12:00:00Z */
 #define DEFAULT_EVENT_RATE 1000
+#define MAX_TOPIC 249			/* as Kafka has it */
 #define LAST_SECOND INT64_C(253402300799)	/* 9999-12-31T23:59:59Z */
 
 static const char help_text[] =
@@ -28,8 +30,10 @@ static const char help_text[] =
 "\n"
 "Where to:\n"
 "  -b, --bootstrap HOST:PORT   Kafka's bootstrap servers (localhost:9092)\n"
-"  -t, --topic NAME            topic (clicks); the key is the user_id\n"
-"      --create-topic N        create the topic with N partitions if it is missing\n"
+"  -t, --topic NAME            topic (clicks)\n"
+"      --route KIND=TOPIC      events of that kind to another topic; may be repeated\n"
+"      --key WHAT              key of a message: user, page, event or none (user)\n"
+"      --create-topic N        create topics that are missing, with N partitions\n"
 "      --compression CODEC     none, gzip, snappy, lz4 or zstd (lz4)\n"
 "  -X, --property NAME=VALUE   any other librdkafka property, such as security.protocol\n"
 "      --print                 write the events to standard output instead, one a line\n"
@@ -41,6 +45,11 @@ static const char help_text[] =
 "                              without count and seconds: until SIGINT or SIGTERM\n"
 "\n"
 "What:\n"
+"      --scenario NAME|FILE    shop: visitors who come, look around, perhaps buy, and go;\n"
+"                              sale: the same on the evening of a sale; flat: each event is\n"
+"                              drawn for itself; or a file, see simulator/scenarios (shop)\n"
+"      --rhythm on|off         whether the rate is only the mean, and the hours of the day\n"
+"                              are busy as the scenario says (off with --rate, else on)\n"
 "      --seed N                the same seed gives the same bytes; events then start at\n"
 "                              2025-06-04T12:00:00Z unless --start says otherwise. Without a\n"
 "                              seed one is taken from the clock, and events start now\n"
@@ -65,6 +74,10 @@ static const char help_text[] =
 enum option_code
 {
 	OPTION_CREATE_TOPIC = 256,
+	OPTION_ROUTE,
+	OPTION_KEY,
+	OPTION_SCENARIO,
+	OPTION_RHYTHM,
 	OPTION_COMPRESSION,
 	OPTION_PRINT,
 	OPTION_SEED,
@@ -83,6 +96,10 @@ enum option_code
 static const struct option long_options[] = {
 	{"bootstrap", required_argument, NULL, 'b'},
 	{"topic", required_argument, NULL, 't'},
+	{"route", required_argument, NULL, OPTION_ROUTE},
+	{"key", required_argument, NULL, OPTION_KEY},
+	{"scenario", required_argument, NULL, OPTION_SCENARIO},
+	{"rhythm", required_argument, NULL, OPTION_RHYTHM},
 	{"create-topic", required_argument, NULL, OPTION_CREATE_TOPIC},
 	{"compression", required_argument, NULL, OPTION_COMPRESSION},
 	{"property", required_argument, NULL, 'X'},
@@ -176,8 +193,43 @@ add_property(struct options *options, char *text)
 	options->properties[options->nproperties++] = text;
 }
 
+/* one of the words; its place among them */
+static int
+parse_choice(const char *name, const char *text, const char *const *words)
+{
+	for (int i = 0; words[i] != NULL; i++)
+		if (strcmp(words[i], text) == 0)
+			return i;
+	refuse("--%s cannot be \"%s\"", name, text);
+}
+
 static void
-take_option(struct options *options, int code, char *text, bool *seeded, const char **start)
+add_route(struct options *options, const char *text)
+{
+	const char *equals = strchr(text, '=');
+
+	if (equals == NULL || !kind_is_known(text, (size_t) (equals - text)) || equals[1] == '\0' ||
+		strlen(equals + 1) > MAX_TOPIC)
+		refuse("--route must be KIND=TOPIC, with a kind of event, not \"%s\"", text);
+	if (options->nroutes == MAX_ROUTES)
+		refuse("--route may be given %d times at most", MAX_ROUTES);
+	options->routes[options->nroutes++] = text;
+}
+
+/* what is only decided when all options are known */
+struct undecided
+{
+	bool		seeded;
+	const char *start;
+	const char *scenario;
+	int			rhythm;			/* 0: on, 1: off, -1: not said */
+};
+
+static const char *const key_words[] = {"user", "page", "event", "none", NULL};
+static const char *const on_off[] = {"on", "off", NULL};
+
+static void
+take_option(struct options *options, int code, char *text, struct undecided *undecided)
 {
 	switch (code)
 	{
@@ -186,6 +238,18 @@ take_option(struct options *options, int code, char *text, bool *seeded, const c
 			break;
 		case 't':
 			options->topic = text;
+			break;
+		case OPTION_ROUTE:
+			add_route(options, text);
+			break;
+		case OPTION_KEY:
+			options->key = (enum key_choice) parse_choice("key", text, key_words);
+			break;
+		case OPTION_SCENARIO:
+			undecided->scenario = text;
+			break;
+		case OPTION_RHYTHM:
+			undecided->rhythm = parse_choice("rhythm", text, on_off);
 			break;
 		case OPTION_CREATE_TOPIC:
 			options->create_partitions = (int) parse_number("create-topic", text, 1, 10000);
@@ -212,10 +276,10 @@ take_option(struct options *options, int code, char *text, bool *seeded, const c
 			break;
 		case OPTION_SEED:
 			options->seed = parse_number("seed", text, 0, UINT64_MAX);
-			*seeded = true;
+			undecided->seeded = true;
 			break;
 		case OPTION_START:
-			*start = text;
+			undecided->start = text;
 			break;
 		case OPTION_EVENT_RATE:
 			options->event_rate = parse_number("event-rate", text, 1, 100000000);
@@ -270,7 +334,7 @@ check_together(const struct options *options)
 	if (options->count != NO_LIMIT &&
 		options->count / options->event_rate + (uint64_t) options->start > (uint64_t) LAST_SECOND)
 		refuse("--count and --event-rate reach beyond the year 9999");
-	if (options->topic[0] == '\0' || strlen(options->topic) > 249)
+	if (options->topic[0] == '\0' || strlen(options->topic) > MAX_TOPIC)
 		refuse("--topic must be 1 to 249 characters long");
 }
 
@@ -283,11 +347,28 @@ seed_from_clock(void)
 	return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
 }
 
+static void
+decide(struct options *options, const struct undecided *undecided)
+{
+	char		why[256];
+
+	if (!scenario_load(&options->scenario, undecided->scenario, why, sizeof(why)))
+		refuse("--scenario: %s", why);
+	options->rhythm = undecided->rhythm == -1 ? options->rate == 0 : undecided->rhythm == 0;
+	if (!undecided->seeded)
+		options->seed = seed_from_clock();
+	if (undecided->start != NULL)
+		options->start = parse_start(undecided->start);
+	else
+		options->start = undecided->seeded ? FIXED_START : (int64_t) time(NULL);
+	if (options->event_rate == 0)
+		options->event_rate = options->rate > 0 ? options->rate : DEFAULT_EVENT_RATE;
+}
+
 void
 options_parse(struct options *options, int argc, char **argv)
 {
-	const char *start = NULL;
-	bool		seeded = false;
+	struct undecided undecided = {.scenario = "shop", .rhythm = -1};
 	int			code;
 
 	*options = (struct options) {
@@ -300,17 +381,9 @@ options_parse(struct options *options, int argc, char **argv)
 		.late_by = 3600,
 	};
 	while ((code = getopt_long(argc, argv, "b:t:X:r:n:s:qh", long_options, NULL)) != -1)
-		take_option(options, code, optarg, &seeded, &start);
+		take_option(options, code, optarg, &undecided);
 	if (optind < argc)
 		refuse("\"%s\" is not an option", argv[optind]);
-
-	if (!seeded)
-		options->seed = seed_from_clock();
-	if (start != NULL)
-		options->start = parse_start(start);
-	else
-		options->start = seeded ? FIXED_START : (int64_t) time(NULL);
-	if (options->event_rate == 0)
-		options->event_rate = options->rate > 0 ? options->rate : DEFAULT_EVENT_RATE;
+	decide(options, &undecided);
 	check_together(options);
 }

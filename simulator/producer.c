@@ -23,7 +23,8 @@ struct producer
 {
 	rd_kafka_t *kafka;
 	rd_kafka_queue_t *queue;	/* delivery reports and errors */
-	rd_kafka_topic_t *topic;
+	rd_kafka_topic_t *topic;	/* of most */
+	rd_kafka_topic_t *routes[EVENT_KINDS];	/* NULL: that one */
 	struct deliveries deliveries;
 };
 
@@ -220,28 +221,67 @@ wait_for_leaders(struct producer *producer, const char *topic)
 	return partitions > 0;
 }
 
-bool
-producer_prepare_topic(struct producer *producer, const struct options *options)
+static rd_kafka_topic_t *
+prepare_topic(struct producer *producer, const char *name, int create_partitions, const char *bootstrap)
 {
-	int			partitions = count_partitions(producer, options->topic);
+	int			partitions = count_partitions(producer, name);
+	rd_kafka_topic_t *topic;
 
 	if (partitions < 0)
-		return false;
-	if (partitions == 0 && options->create_partitions == 0)
+		return NULL;
+	if (partitions == 0 && create_partitions == 0)
 	{
 		fprintf(stderr, "clickstream_simulator: topic \"%s\" does not exist on %s "
-				"(--create-topic N creates it)\n", options->topic, options->bootstrap);
-		return false;
+				"(--create-topic N creates it)\n", name, bootstrap);
+		return NULL;
 	}
 	if (partitions == 0 &&
-		(!create_topic(producer, options->topic, options->create_partitions) ||
-		 !wait_for_leaders(producer, options->topic)))
-		return false;
+		(!create_topic(producer, name, create_partitions) || !wait_for_leaders(producer, name)))
+		return NULL;
 
-	producer->topic = rd_kafka_topic_new(producer->kafka, options->topic, NULL);
-	if (producer->topic == NULL)
+	topic = rd_kafka_topic_new(producer->kafka, name, NULL);
+	if (topic == NULL)
 		complain("the topic cannot be used", rd_kafka_err2str(rd_kafka_last_error()));
-	return producer->topic != NULL;
+	return topic;
+}
+
+static bool
+prepare_route(struct producer *producer, const struct options *options, const char *route)
+{
+	const char *equals = strchr(route, '=');
+	rd_kafka_topic_t *topic =
+		prepare_topic(producer, equals + 1, options->create_partitions, options->bootstrap);
+
+	for (int kind = 0; kind < EVENT_KINDS; kind++)
+		if (kind_is((enum event_kind) kind, route, (size_t) (equals - route)))
+		{
+			if (producer->routes[kind] != NULL)
+				rd_kafka_topic_destroy(producer->routes[kind]);
+			producer->routes[kind] = topic;
+		}
+	return topic != NULL;
+}
+
+bool
+producer_prepare_topics(struct producer *producer, const struct options *options)
+{
+	producer->topic =
+		prepare_topic(producer, options->topic, options->create_partitions, options->bootstrap);
+	if (producer->topic == NULL)
+		return false;
+	for (size_t i = 0; i < options->nroutes; i++)
+		if (!prepare_route(producer, options, options->routes[i]))
+			return false;
+	return true;
+}
+
+/* what is no event of any kind goes where most go */
+static rd_kafka_topic_t *
+topic_of(const struct producer *producer, const struct event *event)
+{
+	bool		known = event->class != EVENT_TOMBSTONE && event->class != EVENT_MALFORMED;
+
+	return known && producer->routes[event->kind] != NULL ? producer->routes[event->kind] : producer->topic;
 }
 
 bool
@@ -249,9 +289,9 @@ producer_send(struct producer *producer, const struct event *event)
 {
 	bool		tombstone = event->class == EVENT_TOMBSTONE;
 
-	if (rd_kafka_produce(producer->topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
+	if (rd_kafka_produce(topic_of(producer, event), RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
 						 tombstone ? NULL : (void *) event->payload, event->payload_length,
-						 event->key, event->key_length,
+						 event->key_length ? event->key : NULL, event->key_length,
 						 (void *) (intptr_t) event->class) == 0)
 		return true;
 	if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__QUEUE_FULL)
@@ -326,6 +366,9 @@ producer_close(struct producer *producer)
 {
 	if (producer->topic != NULL)
 		rd_kafka_topic_destroy(producer->topic);
+	for (int kind = 0; kind < EVENT_KINDS; kind++)
+		if (producer->routes[kind] != NULL)
+			rd_kafka_topic_destroy(producer->routes[kind]);
 	rd_kafka_queue_destroy(producer->queue);
 	rd_kafka_destroy(producer->kafka);
 	free(producer);

@@ -21,7 +21,7 @@ struct producer;
 
 /* each of these two says on stderr why it failed */
 extern struct producer *producer_open(const struct options *options);
-extern bool producer_prepare_topic(struct producer *producer, const struct options *options);
+extern bool producer_prepare_topics(struct producer *producer, const struct options *options);
 
 /* false: the queue is full, poll and try again */
 extern bool producer_send(struct producer *producer, const struct event *event);

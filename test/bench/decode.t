@@ -27,7 +27,7 @@ run($ENV{CC} // 'cc', '-std=gnu11', @flags, '-shared', "$ClickstreamTest::top/te
     '-o', "$folder/decode.so", '-lsimdjson', '-lrdkafka', '-lstdc++');
 
 my $messages = "$folder/messages";
-IPC::Run::run([ "$ClickstreamTest::top/simulator/clickstream_simulator", '--print', '--quiet', '--seed', $Bench::seed, '--count', 10_000 ],
+IPC::Run::run([ "$ClickstreamTest::top/simulator/clickstream_simulator", '--print', '--quiet', '--scenario', 'flat', '--seed', $Bench::seed, '--count', 10_000 ],
     '>', $messages)
   or die 'no messages';
 my $node = bench_node('decode');

@@ -20,7 +20,7 @@ sql($node, 'postgres', "SELECT clickstream.create_source('live', server => 'kafk
     columns => '{\"occurred_at\": \"timestamp\", \"produced_at\": \"\@timestamp\"}', partition_interval => '1 day')");
 wait_for($node, "SELECT state = 'running' FROM clickstream.stat_sources", 'the source runs');
 my $cpu = cpu_seconds($node);
-my $sent = simulate($topic, '--rate', $rate, '--count', $rate * $seconds);
+my $sent = simulate($topic, '--scenario', 'flat', '--rate', $rate, '--count', $rate * $seconds);
 caught_up($node, 'postgres', 'live');
 $cpu = cpu_seconds($node) - $cpu;
 is(sql($node, 'postgres', 'SELECT count(*) FROM live'), $sent->{sent}, 'every event is a row');

@@ -146,7 +146,7 @@ sub backlog
     {
         delete_topic($topic) if $held >= 0;
         my $sent = simulate($topic, '--create-topic', $partitions, '--seed', $seed, '--count', $events, '--event-rate', 1000,
-            @arguments);
+            '--scenario', 'flat', @arguments);
         $held = $sent->{sent};
     }
     is($held, $events, "Kafka holds $events events");
