@@ -5,7 +5,7 @@ export PG_CONFIG
 
 PARTS = extension worker
 
-.PHONY: all install uninstall clean installcheck deps demo check bench chaos $(PARTS) simulator
+.PHONY: all install uninstall clean installcheck deps demo dashboard check bench chaos $(PARTS) simulator
 
 all: $(PARTS) simulator
 
@@ -29,6 +29,10 @@ deps:
 # they step down to an ordinary user.
 demo: deps
 	deploy/demo/demo
+
+# The live page alone: of the database that PGHOST, PGDATABASE, ... name, or else of the demo that is running.
+dashboard:
+	deploy/local/dashboard run
 
 check: deps
 	$(MAKE) -s -j2 all

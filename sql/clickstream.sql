@@ -15,3 +15,4 @@ CREATE EXTENSION IF NOT EXISTS clickstream;
 \ir create_sources.sql
 \ir create_rollups.sql
 \ir create_sinks.sql
+\ir create_dashboard.sql

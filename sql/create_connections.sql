@@ -1,4 +1,4 @@
--- Where Kafka and Elasticsearch are. Step 2 of 5 of the clickstream application; may be run again.
+-- Where Kafka and Elasticsearch are. Step 2 of 6 of the clickstream application; may be run again.
 --
 -- psql variables say where:   psql -v kafka=broker:9092 -v elasticsearch=http://search:9200 -f create_connections.sql
 -- A server that exists already is left as it is:   ALTER SERVER kafka OPTIONS (SET "bootstrap.servers" 'broker:9092');

@@ -1,4 +1,4 @@
--- Live aggregates. Step 4 of 5 of the clickstream application; may be run again.
+-- Live aggregates. Step 4 of 6 of the clickstream application; may be run again.
 --
 -- A rollup is the query you would have written over clicks, kept as a table of the same name. Each batch of
 -- new rows changes it in the transaction that brings the rows, so the two never disagree; late events
@@ -17,11 +17,11 @@ SELECT clickstream.create_rollup('page_views_1m', $$
            FROM clicks WHERE event = 'click' GROUP BY 1, 2 $$)
 WHERE to_regclass('page_views_1m') IS NULL;
 
--- All events by minute and kind:
---   SELECT minute, views FROM events_1m WHERE event = 'purchase' ORDER BY minute DESC LIMIT 10;
+-- All events by minute and kind, and by how many people:
+--   SELECT minute, views, (# visitors)::int AS visitors FROM events_1m WHERE event = 'purchase' ORDER BY minute DESC LIMIT 10;
 SELECT clickstream.create_rollup('events_1m', $$
            SELECT date_bin('1 minute', occurred_at, 'epoch') AS minute, event, count(*) AS views,
-                  min(occurred_at) AS first_at, max(occurred_at) AS last_at
+                  min(occurred_at) AS first_at, max(occurred_at) AS last_at, hll_add_agg(hll_hash_text(user_id)) AS visitors
            FROM clicks GROUP BY 1, 2 $$)
 WHERE to_regclass('events_1m') IS NULL;
 

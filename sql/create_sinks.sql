@@ -1,4 +1,4 @@
--- Into Elasticsearch. Step 5 of 5 of the clickstream application; may be run again.
+-- Into Elasticsearch. Step 5 of 6 of the clickstream application; may be run again.
 --
 -- A sink copies what the table holds, then follows the write-ahead log: inserts, updates and deletes alike. It needs
 -- wal_level = logical. A document's _id is the row's Kafka partition and offset, or the rollup's key, so that sending

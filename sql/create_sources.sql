@@ -1,4 +1,4 @@
--- From Kafka into the table. Step 3 of 5 of the clickstream application; may be run again.
+-- From Kafka into the table. Step 3 of 6 of the clickstream application; may be run again.
 --
 -- The topic must exist. It holds a JSON object a message:
 --   {"user_id":"user_42","page":"/product/1234","event":"click","timestamp":"2025-06-04T12:00:00Z"}

@@ -1,4 +1,4 @@
--- The table of clicks. Step 1 of 5 of the clickstream application (see clickstream.sql); may be run again.
+-- The table of clicks. Step 1 of 6 of the clickstream application (see clickstream.sql); may be run again.
 --
 -- It is an ordinary table: index it, join it, grant on it. The source of create_sources.sql fills it and makes
 -- its partitions, a day each; rows that you INSERT yourself count in every rollup as well.

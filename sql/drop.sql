@@ -1,5 +1,5 @@
 -- Takes the clickstream application away, in the opposite order of clickstream.sql: sinks, rollups, sources,
--- connections, tables. All rows are lost; the Elasticsearch indexes and the Kafka topic stay. The extension stays
+-- connections, tables, the dashboard's role. All rows are lost; the Elasticsearch indexes and the Kafka topic stay. The extension stays
 -- too. May be run again.
 --   psql -v ON_ERROR_STOP=1 -f drop.sql
 
@@ -14,3 +14,13 @@ DROP SERVER IF EXISTS search;
 DROP SERVER IF EXISTS kafka;
 
 DROP TABLE IF EXISTS clicks;
+
+DROP SCHEMA IF EXISTS dashboard CASCADE;
+
+-- The role stays where another database of this server still lets it read.
+DO $$
+BEGIN
+    DROP ROLE IF EXISTS clickstream_dashboard;
+EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN
+    RAISE NOTICE 'role clickstream_dashboard stays: %', SQLERRM;
+END $$;

@@ -95,6 +95,7 @@ END
     printf '  %s\n' "${figure[source_error]:-${figure[sink_error]:-}}"
     printf '= Top pages of the last five minutes        clicks  visitors\n'
     frame_pages
+    [ -z "$page" ] || printf '\n  The same and more in a browser: %s' "$page"
     printf '\n  Ctrl-C ends the demo and its servers.\n'
 }
 
