@@ -473,7 +473,8 @@ writer_learn(WriterCare *care, int sqlstate)
 	care->calm = 0;
 	if (care->in_rollups)
 		care->sieve = true;
-	if (sqlstate == ERRCODE_UNIQUE_VIOLATION || sqlstate == ERRCODE_EXCLUSION_VIOLATION)
+	if ((sqlstate == ERRCODE_UNIQUE_VIOLATION || sqlstate == ERRCODE_EXCLUSION_VIOLATION) &&
+		care->key_distance < LOOK_BELOW)
 		care->look_first = true;
 	if (sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 		care->measure_keys = true;

@@ -41,6 +41,8 @@ typedef struct WriterCare
 	int			calm;			/* batches in a row that needed none */
 	double		distance;		/* rows from one fault of writing to the next, about; 0 not known */
 	double		since_fault;	/* rows since the last */
+	double		key_distance;	/* the same of rows whose key is taken */
+	double		since_taken;
 } WriterCare;
 
 /* what a writer needs to know of a source; times are microseconds since 2000 */

@@ -236,14 +236,37 @@ static void
 note_passed(WriterCare *care, int n)
 {
 	care->since_fault += n;
+	if (!care->look_first)
+		care->since_taken += n;
+}
+
+/* the mean distance, in which the newest counts a quarter */
+static double
+distance_now(double before, double since)
+{
+	return before <= 0 ? since + 1 : (3 * before + since + 1) / 4;
 }
 
 static void
 note_fault(WriterCare *care)
 {
-	care->distance = care->distance <= 0 ? care->since_fault + 1 :
-		(3 * care->distance + care->since_fault + 1) / 4;
+	care->distance = distance_now(care->distance, care->since_fault);
 	care->since_fault = 0;
+	care->needed = true;
+}
+
+/*
+ * To look costs something for each row, to break something for each row whose key is taken.  What
+ * is not to be a fault must be seen before it is one.
+ */
+void
+note_taken(Writer *writer)
+{
+	WriterCare *care = writer->care;
+
+	care->key_distance = distance_now(care->key_distance, care->since_taken);
+	care->since_taken = 0;
+	care->look_first = writer->rules.on_conflict != CONFLICT_ERROR || care->key_distance < LOOK_BELOW;
 	care->needed = true;
 }
 
@@ -264,47 +287,91 @@ is_conflict(const DecodeFault *fault)
 		fault->sqlstate == ERRCODE_EXCLUSION_VIOLATION;
 }
 
+/* the way through the ready rows of a chunk, stretch by stretch */
+typedef struct Walk
+{
+	int			at;				/* what is before is settled */
+	int			end;			/* of what to try next; 0: as long as is worth it */
+	int			looked;			/* the row that was tried again because its key was taken */
+	int			broken;			/* the row that an index refused, or -1 */
+	DecodeFault why;
+} Walk;
+
+static void
+blame(Writer *writer, Batch *batch, Walk *walk, const DecodeFault *fault)
+{
+	add_fault(writer, batch, writer->ready[walk->at++].record, fault);
+	note_fault(writer->care);
+	if (is_conflict(fault))
+		note_taken(writer);
+	walk->end = 0;
+	walk->broken = -1;
+}
+
+/*
+ * After the rows before the one where a stretch broke comes that one.  An index has told what is wrong
+ * with it, and as all before it is as it was then, need not be asked again.
+ */
+static void
+stretch_passed(Writer *writer, Batch *batch, Walk *walk, int to, int n_faults)
+{
+	bool		before_broken = to == walk->end && writer->suspect == to;
+	bool		same = batch->n_faults == n_faults;
+
+	keep_stretch(writer, batch, walk->at, to);
+	note_passed(writer->care, to - walk->at);
+	walk->at = to;
+	walk->end = before_broken ? to + 1 : 0;
+	if (before_broken && walk->broken == to && same)
+		blame(writer, batch, walk, &walk->why);
+}
+
+static void
+stretch_failed(Writer *writer, Batch *batch, Walk *walk, int to, const DecodeFault *fault)
+{
+	int			at = walk->at;
+	bool		taken = is_conflict(fault);
+
+	if (to - at == 1 && taken && writer->rules.on_conflict != CONFLICT_ERROR && walk->looked != at)
+	{
+		/* by somebody since it was looked at, or nobody had looked yet: now it will be seen */
+		note_taken(writer);
+		walk->looked = at;
+		walk->end = to;
+		return;
+	}
+	if (to - at == 1)
+	{
+		blame(writer, batch, walk, fault);
+		return;
+	}
+	writer->suspect = broke_at(writer, at, to);
+	walk->broken = taken && writer->rules.on_conflict == CONFLICT_ERROR ? writer->suspect : -1;
+	walk->why = *fault;
+	if (walk->broken == at)
+		blame(writer, batch, walk, fault);
+	else if (writer->suspect > at)
+		walk->end = writer->suspect;
+	else
+		walk->end = writer->suspect == at ? at + 1 : at + (to - at) / 2;
+}
+
 static void
 write_chunk(Writer *writer, Batch *batch)
 {
-	WriterCare *care = writer->care;
-	int			at = 0,
-				end = 0,		/* of what to try next; 0: as long as is worth it */
-				looked = -1;	/* the row that was tried again because its key was taken */
+	Walk		walk = {.looked = -1,.broken = -1};
 
-	while (at < writer->n_ready)
+	while (walk.at < writer->n_ready)
 	{
 		DecodeFault fault;
-		int			to = end > at ? end : Min(at + stretch_length(care), writer->n_ready);
+		int			n_faults = batch->n_faults;
+		int			to = walk.end > walk.at ? walk.end :
+			Min(walk.at + stretch_length(writer->care), writer->n_ready);
 
-		if (try_stretch(writer, batch, at, to, &fault))
-		{
-			keep_stretch(writer, batch, at, to);
-			note_passed(care, to - at);
-			/* after the rows before the one where it broke comes that one, alone */
-			end = to == end && writer->suspect == to ? to + 1 : 0;
-			at = to;
-		}
-		else if (to - at == 1 && is_conflict(&fault) && looked != at)
-		{
-			/* by somebody since it was looked at, or nobody had looked yet: now it will be seen */
-			looked = at;
-			end = to;
-		}
-		else if (to - at == 1)
-		{
-			add_fault(writer, batch, writer->ready[at++].record, &fault);
-			note_fault(care);
-			end = 0;
-		}
+		if (try_stretch(writer, batch, walk.at, to, &fault))
+			stretch_passed(writer, batch, &walk, to, n_faults);
 		else
-		{
-			writer->suspect = broke_at(writer, at, to);
-			if (writer->suspect > at)
-				end = writer->suspect;
-			else
-				end = writer->suspect == at ? at + 1 : at + (to - at) / 2;
-		}
+			stretch_failed(writer, batch, &walk, to, &fault);
 	}
 }
 

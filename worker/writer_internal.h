@@ -112,8 +112,12 @@ extern void unguard_decoding(Writer *writer, bool failed);
 /* the error in hand as the fault of a record; an error of the surroundings is thrown on */
 extern void take_error(Writer *writer, Batch *batch, DecodeFault *fault);
 
-/* writer_careful.c */
+/* below so many rows from one whose key is taken to the next, it is cheaper to look for each row */
+#define LOOK_BELOW 40
+
+/* writer_careful.c: and a row whose key is taken was seen, or refused by its index */
 extern void write_carefully(Writer *writer, Batch *batch);
+extern void note_taken(Writer *writer);
 
 /*
  * writer_unique.c: the index of a unique key of the row that is there already, or waits to be written; InvalidOid

@@ -134,6 +134,7 @@ unique_key_taken(Writer *writer, Leaf *leaf, TupleTableSlot *row, MemoryContext 
 {
 	LeafSet    *set = writer->leaves;
 
+	writer->care->since_taken++;
 	if (leaf->unique == NULL)
 		find_unique(set, leaf);
 	for (int i = 0; i < leaf->n_unique; i++)
@@ -151,7 +152,7 @@ unique_key_taken(Writer *writer, Leaf *leaf, TupleTableSlot *row, MemoryContext 
 			continue;
 		if (writer->rules.on_conflict != CONFLICT_IGNORE)
 			tell_conflict(index, values, nulls, faults, fault);
-		writer->care->needed = true;
+		note_taken(writer);
 		return RelationGetRelid(index->index);
 	}
 	return InvalidOid;

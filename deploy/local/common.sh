@@ -95,6 +95,9 @@ launch() {
         -p "$home/pid" -l "$home/log" -s "$signal" -g 30 -- "$@"
 }
 
+# what a server that runs, but is not ready, says of itself; one that can be asked has its own
+tell_why() { :; }
+
 # wait_ready SECONDS COMMAND...: until the command succeeds; shows the log if the server ends before that.
 wait_ready() {
     local until=$((SECONDS + $1))
@@ -106,6 +109,7 @@ wait_ready() {
         fi
         if [ $SECONDS -ge $until ]; then
             tail -n 20 "$home/log" >&2
+            tell_why 2>&1 | head -n 20 >&2 || true
             stop_server
             fail "the server was not ready in time; its log is $home/log"
         fi
