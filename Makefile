@@ -3,7 +3,7 @@
 PG_CONFIG ?= pg_config
 export PG_CONFIG
 
-PARTS = extension worker
+PARTS = extension worker top
 
 .PHONY: all install uninstall clean installcheck deps demo dashboard check bench chaos $(PARTS) simulator
 

@@ -28,7 +28,7 @@ sub passes
 }
 
 chdir($ENV{CLICKSTREAM_TREE} // '..') if !-d 'extension';
-for my $part (qw(extension worker simulator))
+for my $part (qw(extension worker simulator top))
 {
     my $c = flags($part, '$(CPPFLAGS) $(CFLAGS)');
     passes($clang, $part, $c, $_) for sort glob("$part/*.c");
