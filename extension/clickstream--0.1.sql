@@ -173,18 +173,18 @@ CREATE FUNCTION alter_source(
     retention interval DEFAULT NULL, workers int DEFAULT NULL, max_future interval DEFAULT NULL,
     max_batch_rows int DEFAULT NULL, max_batch_wait interval DEFAULT NULL, partitions int[] DEFAULT NULL,
     on_conflict text DEFAULT NULL, consumer_group text DEFAULT NULL, dead_letter_retention interval DEFAULT NULL,
-    retention_action text DEFAULT NULL)
+    retention_action text DEFAULT NULL, server text DEFAULT NULL, target regclass DEFAULT NULL)
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_alter_source';
-COMMENT ON FUNCTION alter_source(text, text, jsonb, interval, interval, int, interval, int, interval, int[], text, text, interval, text) IS 'changes options of a source while it runs; those left out stay as they are, an interval of 0 or partitions of {} takes the option away';
+COMMENT ON FUNCTION alter_source(text, text, jsonb, interval, interval, int, interval, int, interval, int[], text, text, interval, text, text, regclass) IS 'changes options of a source while it runs; those left out stay as they are, an interval of 0 or partitions of {} takes the option away';
 
 CREATE FUNCTION alter_source(
     name text, topic text[], columns jsonb DEFAULT NULL, partition_interval interval DEFAULT NULL,
     retention interval DEFAULT NULL, workers int DEFAULT NULL, max_future interval DEFAULT NULL,
     max_batch_rows int DEFAULT NULL, max_batch_wait interval DEFAULT NULL, partitions int[] DEFAULT NULL,
     on_conflict text DEFAULT NULL, consumer_group text DEFAULT NULL, dead_letter_retention interval DEFAULT NULL,
-    retention_action text DEFAULT NULL)
+    retention_action text DEFAULT NULL, server text DEFAULT NULL, target regclass DEFAULT NULL)
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_alter_source_of_topics';
-COMMENT ON FUNCTION alter_source(text, text[], jsonb, interval, interval, int, interval, int, interval, int[], text, text, interval, text) IS 'the same with a list of names and regular expressions';
+COMMENT ON FUNCTION alter_source(text, text[], jsonb, interval, interval, int, interval, int, interval, int[], text, text, interval, text, text, regclass) IS 'the same with a list of names and regular expressions';
 
 CREATE FUNCTION drop_source(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_drop_source';

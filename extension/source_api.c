@@ -209,21 +209,30 @@ check_topics_are_there(const Source *source)
 				 errdetail("%s.", unreachable)));
 }
 
+/* offsets stay as they are: another server is another way to the same topics, or the caller seeks */
+static void
+check_server(const Source *source)
+{
+	(void) connection_server(source->server, CONNECTION_KAFKA, GetUserId());
+	(void) connection_server(source->server, CONNECTION_KAFKA, source->owner);
+}
+
 static void
 alter(FunctionCallInfo fcinfo, bool topics_as_list)
 {
 	Source	   *source = source_lock_of_caller(source_text_argument(fcinfo, 0, "the name of a source"));
-	List	   *topics = source->topics;
-	int32	   *partitions = source->partitions;
-	int32		workers = source->workers;
+	Source		before = *source;
 
 	source_read_alter(fcinfo, topics_as_list, source);
 	source_check(source);
-	if (source->topics != topics || (source->partitions != partitions && source->partitions != NULL))
+	if (source->server != before.server || source->owner != before.owner)
+		check_server(source);
+	if (source->topics != before.topics || source->server != before.server ||
+		(source->partitions != before.partitions && source->partitions != NULL))
 		check_topics_are_there(source);
 	catalog_source_update(source);
 	source_note_target(source);
-	if (source->workers > workers)
+	if (source->workers > before.workers)
 		note_idle_workers(source, list_length(catalog_offsets(source->name)));
 	launcher_wake_at_commit();
 }

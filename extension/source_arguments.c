@@ -24,6 +24,8 @@
 #define CREATE_START_AT 7
 #define ALTER_TOPIC 1
 #define ALTER_FIRST_OPTION 2
+#define ALTER_SERVER 14
+#define ALTER_TARGET 15
 
 /* what an option is when NULL is given for it, as in the install script */
 #define DEFAULT_WORKERS 1
@@ -213,6 +215,9 @@ source_read_alter(FunctionCallInfo fcinfo, bool topics_as_list, Source *source)
 	if (!PG_ARGISNULL(ALTER_TOPIC))
 		source->topics = read_topics(fcinfo, ALTER_TOPIC, topics_as_list);
 	read_options(fcinfo, ALTER_FIRST_OPTION, source);
+	take_text(fcinfo, ALTER_SERVER, &source->server);
+	if (!PG_ARGISNULL(ALTER_TARGET))
+		source->target = PG_GETARG_OID(ALTER_TARGET);
 	zero_is_none(&source->partition_interval);
 	zero_is_none(&source->retention);
 	zero_is_none(&source->dead_letter_retention);

@@ -143,6 +143,14 @@ is($node->safe_psql('postgres', 'SELECT page, p FROM t ORDER BY o DESC LIMIT 1')
     is($value->(q{SELECT bool_and(adds_up), count(*) FROM clickstream.audit_source('live')}), 't|3', 'and all adds up');
     command(q{alter_source('live', dead_letter_retention => '1 ms')});
     wait_for($node, q{SELECT count(*) = 0 FROM clickstream.dead_letters WHERE source = 'live'}, 'dead_letter_retention');
+    $value->(connect_sql('kafka_again', 'search_again') . 'CREATE TABLE live_again (LIKE live INCLUDING ALL) PARTITION BY RANGE (at)');
+    command(q{alter_source('live', server => 'kafka_again', target => 'live_again')});
+    is($feed->($two, 0, '{"at": "2026-03-04T15:00:00Z", "k": 40}'), 't', 'server and target');
+    is($value->('SELECT string_agg(k::text, chr(44)) FROM live_again'), '40', 'rows from then on are in the other table');
+    is($value->(q{SELECT server, target FROM clickstream.sources WHERE source = 'live'}), 'kafka_again|live_again', 'as the view says');
+    is($value->(q{SELECT bool_and(adds_up) FROM clickstream.audit_source('live')}), 't', 'and all adds up');
+    like(($node->psql('postgres', 'DROP TABLE live_again'))[2], qr/source "live" depends on it/, 'the new table is the one it depends on');
+    command(q{alter_source('live', target => 'live')});
     command(q{pause_source('live')});
     my $before = $value->(q{SELECT xmax, * FROM clickstream.offsets WHERE source = 'live' ORDER BY topic, partition});
     produce($two, '{"at": "2026-05-04T14:00:00Z", "k": 31}');
