@@ -511,6 +511,13 @@ CREATE EVENT TRIGGER clickstream_sink_drop_index ON sql_drop WHEN TAG IN ('DROP 
 COMMENT ON EVENT TRIGGER clickstream_sink_drop_index IS 'tables that lose the index that was their replica identity';
 
 --
+-- From Kafka Connect: its sinks as the statements above
+--
+CREATE FUNCTION connector_sql(config jsonb) RETURNS text
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'clickstream_connector_sql';
+COMMENT ON FUNCTION connector_sql IS 'the statements that do what a JDBC or Elasticsearch sink of Kafka Connect does, as text to read and run; changes nothing';
+
+--
 -- What can be seen
 --
 CREATE FUNCTION worker_stats(

@@ -265,6 +265,16 @@ find_option(const Wrapper *wrapper, const char *name)
 	return NULL;
 }
 
+bool
+connection_takes_option(ConnectionKind kind, const char *name, bool *in_mapping, const char **why)
+{
+	const Option *option = find_option(&wrappers[kind], name);
+
+	*why = option ? option->refused : NULL;
+	*in_mapping = option && (option->places & SERVER) == 0;
+	return option && option->places != 0;
+}
+
 /* the name most like it among those that may be given in that place, or NULL when none is near */
 static const char *
 nearest_option(const Wrapper *wrapper, const char *name, int place)

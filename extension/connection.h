@@ -28,6 +28,12 @@ extern PGDLLEXPORT Oid connection_server(const char *name, ConnectionKind kind, 
  */
 extern PGDLLEXPORT List *connection_options(const char *server, ConnectionKind kind, Oid role);
 
+/*
+ * Whether a connection of that kind takes the option, and if it belongs in the user mapping.  *why is the
+ * reason when it is one that clickstream refuses, NULL when it knows none.
+ */
+extern bool connection_takes_option(ConnectionKind kind, const char *name, bool *in_mapping, const char **why);
+
 /* a checked value such as '30s' or '500ms' (a bare number: milliseconds) in milliseconds */
 extern PGDLLEXPORT int connection_duration_ms(const char *value);
 
