@@ -3,7 +3,7 @@
 -- too. May be run again.
 --   psql -v ON_ERROR_STOP=1 -f drop.sql
 
-SELECT clickstream.drop_sink(sink) FROM clickstream.sinks WHERE sink IN ('clicks_search', 'views_search');
+SELECT clickstream.drop_sink(sink) FROM clickstream.sinks WHERE sink IN ('clicks_search', 'views_search', 'status_search');
 
 SELECT clickstream.drop_rollup(name) FROM (VALUES ('page_views_1m'), ('events_1m')) AS rollups (name)
 WHERE EXISTS (SELECT FROM clickstream.rollups WHERE rollup = to_regclass(name));
@@ -13,7 +13,7 @@ SELECT clickstream.drop_source(source) FROM clickstream.sources WHERE source = '
 DROP SERVER IF EXISTS search;
 DROP SERVER IF EXISTS kafka;
 
-DROP TABLE IF EXISTS clicks;
+DROP TABLE IF EXISTS clicks, pipeline_status;
 
 DROP SCHEMA IF EXISTS dashboard CASCADE;
 
