@@ -5,7 +5,7 @@ export PG_CONFIG
 
 PARTS = extension worker top
 
-.PHONY: all install uninstall clean installcheck deps demo dashboard check bench chaos $(PARTS) simulator
+.PHONY: all install uninstall clean installcheck deps demo dashboard notebook check bench chaos $(PARTS) simulator
 
 all: $(PARTS) simulator
 
@@ -33,6 +33,10 @@ demo: deps
 # The live page alone: of the database that PGHOST, PGDATABASE, ... name, or else of the demo that is running.
 dashboard:
 	deploy/local/dashboard run
+
+# notebooks/exploratory_analysis.ipynb, run from nothing; prints where the run is.
+notebook: deps
+	deploy/demo/notebook
 
 check: deps
 	$(MAKE) -s -j2 all
