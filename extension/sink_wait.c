@@ -2,7 +2,9 @@
  * sink_wait.c
  *		wait_for_sink: until Elasticsearch has acknowledged all that was committed at the call.
  *
- * The sink's worker says how far that is in its shared slot, and broadcasts whenever it moves.  Takes
+ * The sink's worker says how far that is in its shared slot, and broadcasts whenever it moves.  While an
+ * index is built, nothing has arrived: what is acknowledged then is not yet, or no longer, what a search
+ * under the alias will find.  Takes
  * no lock that the worker needs, and writes nothing.  Sends no refresh: a search finds what was
  * acknowledged once the index has been refreshed, by itself within a second or when asked to.
  */
@@ -36,6 +38,7 @@ typedef struct Waiting
 	char	   *name;
 	XLogRecPtr	target;
 	TimestampTz until;
+	bool		follows;		/* its index is behind the alias, and not one that is being built */
 	bool		told_paused;
 } Waiting;
 
@@ -65,6 +68,7 @@ look_at_sink(Waiting *waiting)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("sink \"%s\" was dropped while it was waited for", waiting->name),
 				 errhint("Nothing more of it will come.")));
+	waiting->follows = strcmp(sink->phase, "following") == 0;
 	if (sink->enabled || waiting->told_paused)
 		return;
 	ereport(NOTICE,
@@ -121,7 +125,7 @@ wait_for_worker(Waiting *waiting)
 		look_at_sink(waiting);
 		if (worker_slots_of(WORKER_SINK, waiting->sink_id, &slot, 1) == 0)
 			slot = NULL;
-		done = slot && has_arrived(waiting, slot, slot != asked);
+		done = slot && has_arrived(waiting, slot, slot != asked) && waiting->follows;
 		asked = slot;
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), waiting->until);
 		if (done || left <= 0)

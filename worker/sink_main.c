@@ -171,6 +171,8 @@ sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index
 		catalog_sink_update(sink);
 	}
 	worker_commit();
+	/* wait_for_sink looks at the phase, too */
+	ConditionVariableBroadcast(&worker->slot->changed);
 	sink_load(worker);
 }
 

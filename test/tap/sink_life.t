@@ -69,6 +69,21 @@ is(es_count($alias), 1010, 'the stray document is gone');
 is((es('GET', "/$old"))[0], 404, 'the old index is gone');
 acknowledged('resynced: follows');
 
+# --- wait_for_sink means the index that a search then finds: not while another is being built ---
+
+for my $round (1 .. 3)
+{
+    $old = sql('SELECT physical_index FROM clickstream.sinks');
+    sql(q{SELECT clickstream.resync_sink('rows')});
+    acknowledged("resynced, round $round: waited for");
+    is(sql("SELECT phase, physical_index <> '$old' FROM clickstream.sinks"), 'following|t', "round $round: it is the new index that is waited for");
+    is(sql(q{SELECT * FROM clickstream.check_sink('rows')}), '', "round $round: and it can be compared");
+}
+sql(q{SELECT clickstream.pause_sink('rows'); SELECT clickstream.resync_sink('rows')});
+is(sql(q{SELECT clickstream.wait_for_sink('rows', '1 s', '0/1')}), 'f', 'an index still to be built: nothing has arrived');
+sql(q{SELECT clickstream.resume_sink('rows')});
+acknowledged('resumed: built');
+
 # --- its owner loses the table, and gets it back ---
 
 sql(q{CREATE ROLE former LOGIN; CREATE TABLE theirs (id int PRIMARY KEY); GRANT USAGE ON FOREIGN SERVER search TO former; ALTER TABLE theirs OWNER TO former});
