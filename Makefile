@@ -5,7 +5,7 @@ export PG_CONFIG
 
 PARTS = extension worker top
 
-.PHONY: all install uninstall clean installcheck deps demo dashboard notebook check bench chaos $(PARTS) simulator
+.PHONY: all install uninstall clean installcheck deps demo dashboard notebook check bench chaos dist image-check $(PARTS) simulator
 
 all: $(PARTS) simulator
 
@@ -58,6 +58,14 @@ chaos: deps
 	$(MAKE) -s -j2 all
 	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
 	deploy/local/unprivileged test/run chaos
+
+# A tarball of what is committed, in dist/; META.json is held against the tree first.
+dist:
+	deploy/dist/dist
+
+# The steps of the container images, in a fresh Debian 12 of their own. As root; some minutes.
+image-check:
+	deploy/docker/try
 
 # What is installed where PG_CONFIG points, tried from a copy of it.
 installcheck:

@@ -52,6 +52,7 @@ static const ConnectorOption options[] = {
 	{JDBC, "connection.password", NULL, true, "the workers run as the owner of the table; nobody logs in"},
 	{JDBC, "connection.*", NULL, true, "there is no connection: the workers are in the server"},
 	{JDBC, "dialect.name", "PostgreSqlDatabaseDialect", true, "this is PostgreSQL"},
+	{JDBC, "dialect.name", NULL, false, "this is PostgreSQL"},
 	{JDBC, "batch.size", NULL, true, "a transaction takes what is waiting, up to max_batch_rows"},
 	{JDBC, "table.types", NULL, true, "the target is a table, partitioned or not"},
 	{JDBC, "quote.sql.identifiers", "never", false, "names are taken as they are written"},

@@ -110,5 +110,19 @@ wait_for($node, q{SELECT clickstream.wait_for_source('visitors', '10 s')}, 'all 
 is($node->safe_psql('upsert', 'SELECT visitor, visits, seen_at FROM visitors ORDER BY 1'), "ann|2|2025-06-04 12:00:00+00\nbob|1|2025-06-04 12:00:00+00",
     'the last record of a key is its row');
 
+# --- the manual's page: each option that it lists is known ---
+
+my ($both, undef, $jdbc, $search) = map { s/.*?\n//r } split /^## (?=Options|Transforms|JDBC|Elasticsearch)/m, slurp_file("$ClickstreamTest::top/docs/coming-from-kafka-connect.md") =~ s/.*?^## Options/## Options/msr =~ s/^## //r;
+my %least = ('connector.class' => 1, name => 1, topics => 1, 'topics.regex' => 1);
+for my $page ([ 'JdbcSinkConnector', $both . $jdbc ], [ 'ElasticsearchSinkConnector', $both . $search ])
+{
+    my ($class, $rows) = @$page;
+    my @options = grep { !$least{$_} } map { /`([a-z][a-z._]+)`/g } map { (split /\|/)[1] // () } grep { /^\| `/ } split /\n/, $rows;
+    ok(@options > 25, "$class: " . scalar(@options) . ' options are listed');
+    my %config = ((map { $_ => 'a' } @options), 'connector.class' => $class, topics => 'a', 'connection.url' => 'http://localhost:9200');
+    my $said = $node->safe_psql('postgres', "SELECT clickstream.connector_sql(\$config\$" . encode_json(\%config) . "\$config\$)");
+    is_deeply([ $said =~ /^-- (\S+) = .*: it is not known here/mg ], [], "$class: and known");
+}
+
 es('DELETE', "/$_") for keys %{ es('GET', "/_alias/$index*") };
 done_testing();
