@@ -179,6 +179,7 @@ extern PGDLLEXPORT void catalog_dead_letter_fault(int64 id, int sqlstate, const 
 
 extern PGDLLEXPORT Rollup *catalog_rollup_by_relation(Oid rollup); /* NULL if there is none */
 extern PGDLLEXPORT Rollup *catalog_rollup_by_id(int32 id);
+extern PGDLLEXPORT List *catalog_rollups(void); /* all, ordered by id */
 extern PGDLLEXPORT List *catalog_rollups_of_target(Oid target); /* ordered by id */
 extern PGDLLEXPORT List *catalog_rollups_to_fill(void); /* those that a worker is wanted for */
 extern PGDLLEXPORT int32 catalog_rollup_insert(const Rollup *rollup);

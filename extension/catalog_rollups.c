@@ -85,6 +85,15 @@ catalog_rollup_by_id(int32 id)
 }
 
 List *
+catalog_rollups(void)
+{
+	static Statement statement = {ROLLUP_SELECT "ORDER BY id"};
+	Arguments	arguments = {0};
+
+	return catalog_read_all(&statement, &arguments, read_rollup);
+}
+
+List *
 catalog_rollups_to_fill(void)
 {
 	static Statement statement = {ROLLUP_SELECT "WHERE phase IS NOT NULL ORDER BY id"};

@@ -311,6 +311,10 @@ CREATE FUNCTION _finish(aggregate oid, argument_types oid[], "collation" oid, st
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'clickstream_finish';
 COMMENT ON FUNCTION _finish IS 'the value of an aggregate in a transition state; works only within clickstream';
 
+CREATE FUNCTION _digestible(value double precision) RETURNS double precision
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_digestible';
+COMMENT ON FUNCTION _digestible IS 'the value itself, if a t-digest can take it: in the definitions of rollups with one';
+
 CREATE FUNCTION create_rollup(name text, query text, with_data boolean DEFAULT true, retention interval DEFAULT NULL)
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_create_rollup';
 COMMENT ON FUNCTION create_rollup IS 'makes a table of an aggregate query and keeps it exact in the transaction of every change';

@@ -25,6 +25,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "parser/analyze.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -45,6 +46,7 @@
 #include "rollup_refresh.h"
 #include "rollup_rules.h"
 #include "rollup_set.h"
+#include "rollup_tame.h"
 #include "rollup_trigger.h"
 #include "statement.h"
 #include "worker_slot.h"
@@ -199,6 +201,7 @@ static Oid
 make_definition(const RangeVar *name, Oid schema, RawStmt *query, const char *text)
 {
 	ViewStmt   *statement = makeNode(ViewStmt);
+	Query	   *analyzed = parse_analyze_fixedparams(copyObject(query), text, NULL, 0, NULL);
 	char	   *view = ChooseRelationName(name->relname, NULL, "definition", schema, false);
 	ObjectAddress address;
 
@@ -206,6 +209,9 @@ make_definition(const RangeVar *name, Oid schema, RawStmt *query, const char *te
 	statement->query = query->stmt;
 	statement->withCheckOption = NO_CHECK_OPTION;
 	address = DefineView(statement, text, query->stmt_location, query->stmt_len);
+	CommandCounterIncrement();
+	if (rollup_tame(&analyzed))
+		StoreViewQuery(address.objectId, analyzed, true);
 	CommandCounterIncrement();
 	return address.objectId;
 }
@@ -267,7 +273,6 @@ record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, I
 	row.phase = phase;
 	(void) catalog_rollup_insert(&row);
 	rollup_depend(rollup, definition);
-	rollup_depend_on_columns(rollup, query->n_columns, ROLLUP_GUARD);
 	CommandCounterIncrement();
 }
 
@@ -376,7 +381,7 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *
 
 	definition = make_definition(name, schema, raw, text);
 	rollup = make_table(name, schema, query);
-	rollup_guard_install(rollup);
+	rollup_guard_install(rollup, query->n_columns);
 	record(rollup, definition, query, text, retention,
 		   for_worker ? ROLLUP_WAITING : ROLLUP_FILLED, with_data && !for_worker);
 	rollup_set_changed(query->target);
@@ -451,8 +456,7 @@ clickstream_drop_rollup(PG_FUNCTION_ARGS)
 	Rollup	   *rollup = rollup_by_name(PG_GETARG_TEXT_PP(0), NoLock);
 
 	stop_worker(rollup);
-	rollup_lock_out_writers(rollup->target);
-	LockRelationOid(rollup->rollup, AccessExclusiveLock);
+	rollup_lock_out_all(rollup->target, rollup->rollup);
 	rollup_forget(rollup);
 	run_ddl(psprintf("DROP TABLE %s", qualified_name(rollup->rollup)));
 	if (get_rel_name(rollup->definition) != NULL)

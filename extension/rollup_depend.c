@@ -3,8 +3,9 @@
  *		DROP of what a rollup's query reads says that the rollup is in the way; CASCADE takes it along.
  *
  * The definition, a view, depends on all that the query reads; here the rollup's table is made to
- * depend on the definition.  Called when a rollup is made, and when it is used for the first time in a
- * process: pg_dump knows nothing of this dependency, so a restored rollup has lost it.
+ * depend on the definition.  Called when a rollup is made, when it is used for the first time in a
+ * process, and before a command that asks for it: pg_dump knows nothing of this dependency, so a restored
+ * rollup has lost it.
  */
 #include "postgres.h"
 
@@ -16,8 +17,6 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
-#include "catalog/pg_trigger.h"
-#include "commands/trigger.h"
 #include "utils/fmgroids.h"
 
 #include "rollup_depend.h"
@@ -58,23 +57,4 @@ rollup_depend(Oid rollup, Oid definition)
 	ObjectAddressSet(table, RelationRelationId, rollup);
 	ObjectAddressSet(view, RelationRelationId, definition);
 	recordDependencyOn(&table, &view, DEPENDENCY_NORMAL);
-}
-
-/*
- * The trigger that guards a rollup's table depends on the columns that clickstream fills, as a trigger
- * of UPDATE OF does: so they can be renamed, but neither dropped nor given another type.
- */
-void
-rollup_depend_on_columns(Oid rollup, int n_columns, const char *guard)
-{
-	ObjectAddress trigger;
-	ObjectAddress column;
-	int			n;
-
-	ObjectAddressSet(trigger, TriggerRelationId, get_trigger_oid(rollup, guard, false));
-	for (n = 1; n <= n_columns; n++)
-	{
-		ObjectAddressSubSet(column, RelationRelationId, rollup, n);
-		recordDependencyOn(&trigger, &column, DEPENDENCY_NORMAL);
-	}
 }

@@ -9,6 +9,5 @@
 
 /* Records it where it is not recorded: a dump does not carry it. */
 extern void rollup_depend(Oid rollup, Oid definition);
-extern void rollup_depend_on_columns(Oid rollup, int n_columns, const char *guard);
 
 #endif							/* CLICKSTREAM_ROLLUP_DEPEND_H */

@@ -2,7 +2,7 @@
  * rollup_lock.c
  *		All writers of a rollup's target kept out for a moment.
  *
- * Called by rollup_api.c, for the rest of a transaction, and by rollup_fill.c, over several.  Decides
+ * Called by rollup_api.c and rollup_command.c, for the rest of a transaction, and by rollup_fill.c, over several.  Decides
  * how long others may be held up by that.
  *
  * Whoever waits for a lock makes all wait who come after him, also for one that does not conflict with
@@ -20,10 +20,12 @@
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "catalog.h"
 #include "compat.h"
 #include "rollup_lock.h"
 
@@ -33,6 +35,13 @@
 
 /* keeps everybody out who writes rows or makes triggers, and lets readers in */
 #define LOCK_MODE ShareRowExclusiveLock
+
+/* Two who wait for each other are to be told by our giving way, before either is called a deadlock. */
+static int
+try_ms(void)
+{
+	return Max(1, Min(TRY_MS, DeadlockTimeout / 2));
+}
 
 static int
 ms_until(TimestampTz moment)
@@ -50,9 +59,9 @@ wait_at_most(int ms)
 							 false);
 }
 
-/* the target, and all below it, within the time; a lock that is not to be had by then is an error */
+/* the target, all below it, and others, within the time; a lock that is not to be had by then is an error */
 static void
-lock_each(Oid target, int ms, void (*lock) (Oid relation, void *argument), void *argument)
+lock_each(Oid target, List *others, int ms, void (*lock) (Oid relation, void *argument), void *argument)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 	int			level = NewGUCNestLevel();
@@ -60,7 +69,7 @@ lock_each(Oid target, int ms, void (*lock) (Oid relation, void *argument), void 
 
 	wait_at_most(ms);
 	lock(target, argument);
-	foreach(cell, find_all_inheritors(target, NoLock, NULL))
+	foreach(cell, list_concat(find_all_inheritors(target, NoLock, NULL), others))
 	{
 		if (lfirst_oid(cell) == target)
 			continue;
@@ -72,15 +81,24 @@ lock_each(Oid target, int ms, void (*lock) (Oid relation, void *argument), void 
 
 /* ---------------------------------------------------------------- for a transaction */
 
+/* what is wanted of a target and all below it, and of its rollups */
+typedef struct Wanted
+{
+	LOCKMODE	mode;
+	List	   *rollups;		/* OIDs; these for the caller alone */
+} Wanted;
+
 static void
 lock_for_transaction(Oid relation, void *argument)
 {
-	LockRelationOid(relation, LOCK_MODE);
+	const Wanted *wanted = argument;
+
+	LockRelationOid(relation, list_member_oid(wanted->rollups, relation) ? AccessExclusiveLock : wanted->mode);
 }
 
 /* all of them or none */
 static bool
-try_to_lock_all(Oid target, int ms)
+try_to_lock_all(Oid target, const Wanted *wanted, int ms)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -90,7 +108,7 @@ try_to_lock_all(Oid target, int ms)
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		lock_each(target, ms, lock_for_transaction, NULL);
+		lock_each(target, wanted->rollups, ms, lock_for_transaction, unconstify(Wanted *, wanted));
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -124,10 +142,14 @@ has_written(Oid target)
 }
 
 static void
-lock_all_waiting(Oid target)
+lock_all_waiting(Oid target, Wanted *wanted)
 {
-	LockRelationOid(target, LOCK_MODE);
-	list_free(find_all_inheritors(target, LOCK_MODE, NULL));
+	ListCell   *cell;
+
+	LockRelationOid(target, wanted->mode);
+	list_free(find_all_inheritors(target, wanted->mode, NULL));
+	foreach(cell, wanted->rollups)
+		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
 }
 
 static void
@@ -140,18 +162,18 @@ let_others_pass(void)
 }
 
 /* The caller's own lock_timeout is obeyed as if it were one lock. */
-void
-rollup_lock_out_writers(Oid target)
+static void
+lock_out(Oid target, Wanted *wanted)
 {
 	int			most = LockTimeout;
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), most);
 
 	if (has_written(target))
 	{
-		lock_all_waiting(target);
+		lock_all_waiting(target, wanted);
 		return;
 	}
-	while (!try_to_lock_all(target, most > 0 ? Min(TRY_MS, ms_until(until)) : TRY_MS))
+	while (!try_to_lock_all(target, wanted, most > 0 ? Min(try_ms(), ms_until(until)) : try_ms()))
 	{
 		if (most > 0 && GetCurrentTimestamp() >= until)
 			ereport(ERROR,
@@ -160,6 +182,33 @@ rollup_lock_out_writers(Oid target)
 					 errdetail("Transactions that write to the table are under way.")));
 		let_others_pass();
 	}
+}
+
+void
+rollup_lock_out_writers(Oid target)
+{
+	Wanted		wanted = {.mode = LOCK_MODE};
+
+	lock_out(target, &wanted);
+}
+
+/* With its last rollup the target loses its triggers, which nobody may be looking at. */
+void
+rollup_lock_out_all(Oid target, Oid rollup)
+{
+	List	   *rollups = catalog_rollups_of_target(target);
+	bool		stays = OidIsValid(rollup) && list_length(rollups) > 1;
+	Wanted		wanted = {.mode = stays ? LOCK_MODE : AccessExclusiveLock};
+	ListCell   *cell;
+
+	foreach(cell, rollups)
+	{
+		Oid			other = ((Rollup *) lfirst(cell))->rollup;
+
+		if ((!OidIsValid(rollup) || other == rollup) && get_rel_name(other) != NULL)
+			wanted.rollups = lappend_oid(wanted.rollups, other);
+	}
+	lock_out(target, &wanted);
 }
 
 /* ---------------------------------------------------------------- over several transactions */
@@ -179,7 +228,7 @@ lock_for_session(Oid relation, void *argument)
 void
 rollup_hold_writers(Oid target, List **held)
 {
-	lock_each(target, TRY_MS, lock_for_session, held);
+	lock_each(target, NIL, try_ms(), lock_for_session, held);
 }
 
 void

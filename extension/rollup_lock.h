@@ -12,6 +12,9 @@
 /* until the transaction's end; waits for those that are at work, but lets others pass in between */
 extern void rollup_lock_out_writers(Oid target);
 
+/* the same before a rollup is dropped, or the target with all of its rollups (InvalidOid): readers, too */
+extern void rollup_lock_out_all(Oid target, Oid rollup);
+
 /*
  * Over the ends of transactions, until they are released: those held are added to *held, in the
  * current memory context.  Throws lock_not_available when some could not be had in a moment; those held

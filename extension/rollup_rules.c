@@ -35,6 +35,7 @@
 #include "utils/rel.h"
 
 #include "rollup_rules.h"
+#include "rollup_tame.h"
 
 #define refuse(code, ...) ereport(ERROR, (errcode(code), __VA_ARGS__))
 
@@ -608,6 +609,7 @@ rollup_rules_parse(const char *sql, bool (*prefer) (Oid relation), RawStmt **raw
 
 	*raw = parse_one_select(sql);
 	query = analyze(*raw, sql);
+	(void) rollup_tame(&query);
 	if (query->hasWindowFuncs)
 		refuse(ERRCODE_FEATURE_NOT_SUPPORTED, errmsg("a rollup's query cannot have window functions"),
 			   errhint("Use them in a view over the rollup."));

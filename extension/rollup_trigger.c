@@ -464,13 +464,25 @@ rollup_triggers_remove(Oid target)
 		rollup_trigger_remove_from(lfirst_oid(cell));
 }
 
+/*
+ * One trigger refuses; the other is never called: it is there to depend on the columns that clickstream
+ * fills, in a dump, too, so that they can be renamed, but neither dropped nor given another type.
+ */
 void
-rollup_guard_install(Oid rollup)
+rollup_guard_install(Oid rollup, int n_columns)
 {
+	StringInfoData columns;
+
+	initStringInfo(&columns);
+	for (int n = 1; n <= n_columns; n++)
+		appendStringInfo(&columns, "%s%s", n > 1 ? ", " : "", quote_identifier(get_attname(rollup, n, false)));
 	run_ddl(psprintf("CREATE TRIGGER " ROLLUP_GUARD " "
 					 "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s "
 					 "FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_guard()",
 					 qualified_name(rollup)));
+	run_ddl(psprintf("CREATE TRIGGER " ROLLUP_GUARD "_columns BEFORE UPDATE OF %s ON %s "
+					 "FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION clickstream._rollup_guard()",
+					 columns.data, qualified_name(rollup)));
 }
 
 void

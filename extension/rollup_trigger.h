@@ -31,6 +31,6 @@ extern List *rollup_trigger_strays(void);
 /* refuses everybody else's INSERT, UPDATE, DELETE and TRUNCATE of the rollup's table */
 /* the trigger that keeps others from changing a rollup's table */
 #define ROLLUP_GUARD "clickstream_rollup_guard"
-extern void rollup_guard_install(Oid rollup);
+extern void rollup_guard_install(Oid rollup, int n_columns);
 
 #endif							/* CLICKSTREAM_ROLLUP_TRIGGER_H */

@@ -9,6 +9,8 @@
  * looks at once at a database that was copied, and again at one after COMMIT PREPARED, as either may
  * have brought a source or sink.
  *
+ * Before tables are dropped or emptied, rollup_command.c is told.
+ *
  * Must never change a command nor its outcome: who may not run it gets PostgreSQL's own answer.
  */
 #include "postgres.h"
@@ -24,6 +26,7 @@
 
 #include "compat.h"
 #include "launcher.h"
+#include "rollup_command.h"
 #include "sink_api.h"
 #include "utility_hook.h"
 #include "worker_slot.h"
@@ -142,6 +145,7 @@ on_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 
 	if (OidIsValid(held) && launcher_hold(held))
 		wait_for_workers_to_leave(held);
+	rollup_before_command(parsed);
 	run_utility(statement, query, read_only_tree, context, parameters, environment, destination,
 				completion);
 	/* a ROLLBACK may have freed the statement: only of those that cannot is it looked at again */
