@@ -94,6 +94,16 @@ static void append_value(StringInfo out, const ValueType *type, const char *text
 
 #define KEYWORD "{\"type\":\"keyword\",\"ignore_above\":8191}"
 #define FLATTENED "{\"type\":\"flattened\",\"ignore_above\":8000}"
+
+/*
+ * What else an object can be, where the server does not know the type flattened: OpenSearch has one like it, and
+ * the free edition of Elasticsearch 7 has none, so that objects are kept there and cannot be searched.
+ */
+static const char *const object_mappings[DOCUMENT_MAPPINGS] = {
+	FLATTENED,
+	"{\"type\":\"flat_object\"}",
+	"{\"type\":\"object\",\"enabled\":false}",
+};
 #define DATE "{\"type\":\"date\",\"format\":\"strict_date_optional_time\",\"ignore_malformed\":true}"
 
 typedef struct KnownType
@@ -277,7 +287,7 @@ document_id_columns(const DocumentPlan *plan, const int **columns)
 }
 
 void
-document_append_mapping(const DocumentPlan *plan, StringInfo out)
+document_append_mapping(const DocumentPlan *plan, int which, StringInfo out)
 {
 	int			i;
 
@@ -288,7 +298,8 @@ document_append_mapping(const DocumentPlan *plan, StringInfo out)
 
 		/* the lead begins with a comma */
 		appendStringInfoString(out, i == 0 ? field->lead + 1 : field->lead);
-		appendStringInfoString(out, field->type->mapping);
+		appendStringInfoString(out, strcmp(field->type->mapping, FLATTENED) == 0 ?
+							   object_mappings[which] : field->type->mapping);
 	}
 	appendStringInfoChar(out, '}');
 }

@@ -37,8 +37,12 @@ extern bool document_id(const DocumentPlan *plan, const ColumnValue *values, Str
 /* positions of the id columns among the relation's */
 extern int	document_id_columns(const DocumentPlan *plan, const int **columns);
 
-/* {"field": {"type": …}, …} */
-extern void document_append_mapping(const DocumentPlan *plan, StringInfo out);
+/*
+ * {"field": {"type": …}, …}.  `which`, below DOCUMENT_MAPPINGS: servers do not agree on what an object of any
+ * fields is, so each is tried in turn.
+ */
+#define DOCUMENT_MAPPINGS 3
+extern void document_append_mapping(const DocumentPlan *plan, int which, StringInfo out);
 
 /* a JSON string, quotes included */
 extern void json_append_string(StringInfo out, const char *text, int length);

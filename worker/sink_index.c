@@ -177,28 +177,74 @@ sink_index_copy_alias(const char *physical)
 	return psprintf("%s-copy", physical);
 }
 
-char *
-sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
-				const char *physical)
+static char *
+index_definition(const Sink *sink, const DocumentPlan *plan, int which, const char *physical)
 {
-	char	   *path = elasticsearch_index_path(client, physical, "");
 	char	   *alias = sink_index_copy_alias(physical);
 	StringInfoData body;
-	char	   *why;
 
-	if ((why = command(client, "DELETE", path, NULL, true)) != NULL)
-		return why;
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"settings\":{\"number_of_shards\":1,"
 						   "\"auto_expand_replicas\":\"0-1\"},"
 						   "\"mappings\":{\"dynamic\":\"strict\",\"_meta\":");
 	append_meta(&body, sink);
 	appendStringInfoString(&body, ",\"properties\":");
-	document_append_mapping(plan, &body);
+	document_append_mapping(plan, which, &body);
 	appendStringInfoString(&body, "},\"aliases\":{");
 	json_append_string(&body, alias, strlen(alias));
 	appendStringInfoString(&body, ":{}}}");
-	return command(client, "PUT", path, body.data, false);
+	return body.data;
+}
+
+static char *
+mapping_definition(const Sink *sink, const DocumentPlan *plan, int which, const char *physical)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"properties\":");
+	document_append_mapping(plan, which, &body);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+typedef char *(*Definition) (const Sink *sink, const DocumentPlan *plan, int which, const char *physical);
+
+/* puts what has a mapping in it, in the first form that the server takes; the reason is that of the first */
+static char *
+put_mapping(Elasticsearch *client, const char *path, Definition define, const Sink *sink, const DocumentPlan *plan,
+			const char *physical, bool *refused)
+{
+	char	   *why = NULL;
+
+	for (int which = 0; which < DOCUMENT_MAPPINGS; which++)
+	{
+		ElasticsearchReply reply;
+		char	   *type;
+		char	   *error;
+
+		elasticsearch_ask(client, "PUT", path, define(sink, plan, which, physical), &reply);
+		if (reply.status == 200)
+			return NULL;
+		error = elasticsearch_error(&reply, &type);
+		*refused = reply.status == 400 && elasticsearch_judge(400, type, false) != VERDICT_WAIT;
+		if (why == NULL)
+			why = error;
+		if (!*refused)
+			return error;
+	}
+	return why;
+}
+
+char *
+sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
+				const char *physical)
+{
+	char	   *path = elasticsearch_index_path(client, physical, "");
+	char	   *why = command(client, "DELETE", path, NULL, true);
+	bool		refused;
+
+	return why ? why : put_mapping(client, path, index_definition, sink, plan, physical, &refused);
 }
 
 /* ---------------------------------------------------------------- swapping it in */
@@ -270,22 +316,8 @@ sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical
 char *
 sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan, bool *refused)
 {
-	ElasticsearchReply reply;
-	StringInfoData body;
-	char	   *type;
-	char	   *why;
-
-	initStringInfo(&body);
-	appendStringInfoString(&body, "{\"properties\":");
-	document_append_mapping(plan, &body);
-	appendStringInfoChar(&body, '}');
-	elasticsearch_ask(client, "PUT", elasticsearch_index_path(client, sink->index, "/_mapping"),
-					  body.data, &reply);
-	if (reply.status == 200)
-		return NULL;
-	why = elasticsearch_error(&reply, &type);
-	*refused = reply.status == 400 && elasticsearch_judge(400, type, false) != VERDICT_WAIT;
-	return why;
+	return put_mapping(client, elasticsearch_index_path(client, sink->index, "/_mapping"), mapping_definition,
+					   sink, plan, sink->physical_index, refused);
 }
 
 /* ---------------------------------------------------------------- all ids */

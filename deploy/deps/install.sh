@@ -80,7 +80,7 @@ install_packages() {
 # Fetched into a folder beside the final one, verified, unpacked and renamed: an interrupted run leaves
 # nothing that looks whole.
 install_servers() {
-    local new
+    local new zip
     [ ! -e "$servers/complete" ] || return 0
     mkdir -p "$cache"
     exec 9>"$cache/lock"
@@ -90,15 +90,17 @@ install_servers() {
     new=$servers.new
     rm -rf "$servers" "$new"
     mkdir -p "$new/kafka"
-    mvn -B -q -C -f "$here/pom.xml" -Dmaven.repo.local="$cache/maven" -Dfetch.to="$new/kafka" >&2 ||
+    mvn -B -q -f "$here/pom.xml" -Dmaven.repo.local="$cache/maven" -Dfetch.to="$new/kafka" >&2 ||
         fail "Maven could not fetch the servers (the lines above say why); run it again to try once more"
     (cd "$new/kafka" && sha256sum --quiet --strict -c "$here/SHA256SUMS" >&2) ||
         fail "a fetched file is not the one pinned in $here/SHA256SUMS: nothing was installed"
     (cd "$new/kafka" && ls) | LC_ALL=C sort | diff - <(sed 's/.*  //' "$here/SHA256SUMS" | LC_ALL=C sort) >&2 ||
         fail "a file was fetched that $here/SHA256SUMS does not list: nothing was installed"
-    unzip -q "$new/kafka/elasticsearch-"*.zip -d "$new"
-    rm "$new/kafka/elasticsearch-"*.zip
-    mv "$new/elasticsearch-"* "$new/elasticsearch"
+    for zip in "$new/kafka/elasticsearch-"*.zip; do
+        unzip -q "$zip" -d "$new"
+        rm "$zip"
+    done
+    ln -s "$(cd "$new" && ls -d elasticsearch-8.*)" "$new/elasticsearch"
     touch "$new/complete"
     chmod -R a+rX "$new"
     mv "$new" "$servers"
