@@ -6,6 +6,11 @@
  * follow a redirect, talk to a host that the server object does not name, or put a secret into a
  * message.  Called by bulk.c for documents and by sink_index.c for indexes.
  *
+ * With several hosts one is used until it does not do the work (no connection, no answer in time, 502,
+ * 503, 504), then the next one, at once.  Only when all of them have failed is it a failure to the caller,
+ * who pauses.  A request that must not be carried out twice goes to another host only if the one before
+ * has not seen it; else the caller is told, and its next request goes to the next host.
+ *
  * All waiting is done here, in short slices with CHECK_FOR_INTERRUPTS between them, so that a worker
  * ends at once when asked to.  libcurl may start a thread to resolve a name: signals are blocked
  * whenever it runs, so that no handler of PostgreSQL's runs in that thread.  Its callbacks must not
@@ -38,6 +43,11 @@ struct Elasticsearch
 {
 	List	   *urls;			/* of char *, without a slash at the end */
 	int			current;		/* the one in use */
+	int			left;			/* the one that answered before it, if that is still to be told; else -1 */
+	StringInfoData path;		/* of the request under way */
+	bool		repeatable;		/* it may reach two hosts and no harm is done */
+	int			hosts_left;		/* that it has not been sent to */
+	StringInfoData failures;	/* of the hosts that it was sent to, for people */
 	CURLM	   *multi;
 	CURL	   *easy;
 	struct curl_slist *headers;
@@ -203,6 +213,9 @@ elasticsearch_open(List *options)
 	client->cleanup.arg = client;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->cleanup);
 
+	client->left = -1;
+	initStringInfo(&client->path);
+	initStringInfo(&client->failures);
 	client->urls = url ? split_urls(url) : NIL;
 	if (client->urls == NIL)
 		ereport(ERROR,
@@ -218,7 +231,13 @@ elasticsearch_open(List *options)
 	return client;
 }
 
-/* ---------------------------------------------------------------- one request */
+/* ---------------------------------------------------------------- one request to one host */
+
+static const char *
+current_url(const Elasticsearch *client)
+{
+	return list_nth(client->urls, client->current);
+}
 
 static void
 with_signals_blocked(CURLM *multi, int *running)
@@ -232,17 +251,32 @@ with_signals_blocked(CURLM *multi, int *running)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-void
-elasticsearch_start(Elasticsearch *client, const char *method, const char *path, const char *body,
-					size_t length)
+/* the request that is set up, to the current host */
+static void
+send_request(Elasticsearch *client)
 {
-	char	   *url = psprintf("%s%s", (char *) list_nth(client->urls, client->current), path);
+	char	   *url = psprintf("%s%s", current_url(client), client->path.data);
 
-	Assert(!client->in_multi);
 	client->length = 0;
 	client->error[0] = '\0';
 	client->finished = false;
 	curl_easy_setopt(client->easy, CURLOPT_URL, url);
+	pfree(url);
+	if (curl_multi_add_handle(client->multi, client->easy) != CURLM_OK)
+		elog(ERROR, "libcurl did not take a request");
+	client->in_multi = true;
+}
+
+static void
+begin_request(Elasticsearch *client, const char *method, const char *path, const char *body,
+			  size_t length, bool repeatable)
+{
+	Assert(!client->in_multi);
+	resetStringInfo(&client->path);
+	appendStringInfoString(&client->path, path);
+	resetStringInfo(&client->failures);
+	client->repeatable = repeatable;
+	client->hosts_left = list_length(client->urls) - 1;
 	curl_easy_setopt(client->easy, CURLOPT_NOBODY, 0L);
 	if (body)
 	{
@@ -253,52 +287,152 @@ elasticsearch_start(Elasticsearch *client, const char *method, const char *path,
 	else
 		curl_easy_setopt(client->easy, CURLOPT_HTTPGET, 1L);
 	curl_easy_setopt(client->easy, CURLOPT_CUSTOMREQUEST, method);
-	pfree(url);
-
-	if (curl_multi_add_handle(client->multi, client->easy) != CURLM_OK)
-		elog(ERROR, "libcurl did not take a request");
-	client->in_multi = true;
+	send_request(client);
 	(void) elasticsearch_pump(client);
 }
 
-bool
-elasticsearch_pump(Elasticsearch *client)
+/* ---------------------------------------------------------------- fail-over */
+
+static int
+reply_status(Elasticsearch *client)
+{
+	long		status = 0;
+
+	if (client->result == CURLE_OK)
+		curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
+	return (int) status;
+}
+
+/* nobody behind this address does the work now; another host of the cluster may */
+static bool
+host_is_away(int status)
+{
+	return status == 0 || status == 502 || status == 503 || status == 504;
+}
+
+/* the host has not seen a byte of the request */
+static bool
+was_never_sent(Elasticsearch *client)
+{
+	curl_off_t	connected = 0;
+
+	switch (client->result)
+	{
+		case CURLE_COULDNT_RESOLVE_HOST:
+		case CURLE_COULDNT_CONNECT:
+		case CURLE_SSL_CONNECT_ERROR:
+		case CURLE_PEER_FAILED_VERIFICATION:
+			return true;
+		case CURLE_OPERATION_TIMEDOUT:
+			curl_easy_getinfo(client->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
+			return connected == 0;
+		default:
+			return false;
+	}
+}
+
+static void
+note_failure(Elasticsearch *client, int status)
+{
+	if (client->failures.len > 0)
+		appendStringInfoString(&client->failures, "; ");
+	if (list_length(client->urls) > 1)
+		appendStringInfo(&client->failures, "%s: ", current_url(client));
+	if (status > 0)
+		appendStringInfo(&client->failures, "HTTP %d", status);
+	else
+		appendStringInfoString(&client->failures,
+							   client->error[0] ? client->error : curl_easy_strerror(client->result));
+}
+
+/* the next request goes to the next host, and this one too if it may; whether it does */
+static bool
+fail_over(Elasticsearch *client)
+{
+	bool		again = client->hosts_left > 0 &&
+		(client->repeatable || was_never_sent(client));
+
+	if (client->left < 0)
+		client->left = client->current;
+	client->current = (client->current + 1) % list_length(client->urls);
+	client->hosts_left--;
+	return again;
+}
+
+/* another host has answered than did last time */
+static void
+tell_of_fail_over(Elasticsearch *client)
+{
+	int			left = client->left;
+
+	client->left = -1;
+	if (left < 0 || left == client->current)
+		return;
+	ereport(LOG,
+			(errmsg("clickstream goes on with Elasticsearch at %s, as %s does not do the work now",
+					current_url(client), (char *) list_nth(client->urls, left)),
+			 client->failures.len > 0 ? errdetail("%s.", client->failures.data) : 0));
+}
+
+/* The transfer is over.  Whether the request is, too: else it is under way to the next host. */
+static bool
+request_is_over(Elasticsearch *client)
+{
+	int			status = reply_status(client);
+
+	curl_multi_remove_handle(client->multi, client->easy);
+	client->in_multi = false;
+	if (!host_is_away(status))
+	{
+		tell_of_fail_over(client);
+		return true;
+	}
+	note_failure(client, status);
+	if (!fail_over(client))
+		return true;
+	send_request(client);
+	return false;
+}
+
+/* ---------------------------------------------------------------- a request, as others see it */
+
+void
+elasticsearch_start(Elasticsearch *client, const char *method, const char *path, const char *body,
+					size_t length)
+{
+	begin_request(client, method, path, body, length, true);
+}
+
+static bool
+transfer_has_ended(Elasticsearch *client)
 {
 	CURLMsg    *message;
 	int			running;
 	int			left;
+	bool		ended = false;
 
-	if (client->finished)
-		return true;
 	with_signals_blocked(client->multi, &running);
 	while ((message = curl_multi_info_read(client->multi, &left)) != NULL)
 	{
 		if (message->msg != CURLMSG_DONE)
 			continue;
-		client->finished = true;
+		ended = true;
 		client->result = message->data.result;
 	}
-	return client->finished;
+	return ended;
 }
 
-static void
-describe_failure(Elasticsearch *client, ElasticsearchReply *reply)
+bool
+elasticsearch_pump(Elasticsearch *client)
 {
-	const char *why = client->error[0] ? client->error : curl_easy_strerror(client->result);
-	char		text[CURL_ERROR_SIZE];
-
-	strlcpy(text, why, sizeof(text));
-	client->length = 0;
-	(void) take_reply(text, 1, strlen(text), client);
-	reply->status = 0;
-	client->current = (client->current + 1) % list_length(client->urls);
+	while (!client->finished && transfer_has_ended(client))
+		client->finished = request_is_over(client);
+	return client->finished;
 }
 
 void
 elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *reply)
 {
-	long		status = 0;
-
 	pgstat_report_wait_start(compat_wait_event("ClickstreamElasticsearch"));
 	while (!elasticsearch_pump(client))
 	{
@@ -307,24 +441,24 @@ elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *reply)
 	}
 	pgstat_report_wait_end();
 
-	curl_multi_remove_handle(client->multi, client->easy);
-	client->in_multi = false;
-	if (client->result != CURLE_OK)
-		describe_failure(client, reply);
+	reply->status = reply_status(client);
+	if (reply->status == 0)
+	{
+		reply->text = client->failures.data;
+		reply->length = client->failures.len;
+	}
 	else
 	{
-		curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
-		reply->status = (int) status;
+		reply->text = client->length > 0 ? client->reply : "";
+		reply->length = client->length;
 	}
-	reply->text = client->length > 0 ? client->reply : "";
-	reply->length = client->length;
 }
 
 void
 elasticsearch_ask(Elasticsearch *client, const char *method, const char *path, const char *body,
 				  ElasticsearchReply *reply)
 {
-	elasticsearch_start(client, method, path, body, body ? strlen(body) : 0);
+	begin_request(client, method, path, body, body ? strlen(body) : 0, strcmp(method, "GET") == 0);
 	elasticsearch_finish(client, reply);
 }
 

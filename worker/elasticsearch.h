@@ -36,7 +36,7 @@ typedef enum Verdict
 extern Elasticsearch *elasticsearch_open(List *options);
 
 /*
- * One request at a time: started, pumped now and then, finished.  The body must stand until then.
+ * One request at a time (one that may be carried out twice: it may be sent to several hosts): started, pumped now and then, finished.  The body must stand until then.
  * A path begins with a slash.  Finishing waits, obeys interrupts, and never throws for what the
  * other side does.
  */
@@ -45,7 +45,7 @@ extern void elasticsearch_start(Elasticsearch *client, const char *method, const
 extern bool elasticsearch_pump(Elasticsearch *client);	/* whether the reply is there */
 extern void elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *reply);
 
-/* start and finish in one; body may be NULL */
+/* start and finish in one; body may be NULL; only a GET is carried out twice */
 extern void elasticsearch_ask(Elasticsearch *client, const char *method, const char *path,
 							  const char *body, ElasticsearchReply *reply);
 
