@@ -211,6 +211,9 @@ def notice(kind, title, text):
 
 
 def notices(newest, good):
+    if newest.answered:
+        text = f"{newest.error}. The role clickstream_dashboard and what it reads are made by sql/create_dashboard.sql, after the rest of sql/."
+        return [notice("bad", "PostgreSQL does not let the page read. ", text)]
     if newest.error:
         since = f"What is shown is from {clock(good.one('now').now)}. " if good else ""
         return [notice("bad", "PostgreSQL does not answer. ", f"{since}The page asks again every second. ({newest.error})")]

@@ -5,6 +5,7 @@ numbers on the page agree with each other. Keeps the last minutes of them for ra
 write, read an event or a dead letter, or fail for good: without a database it says so and goes on asking. Used by app.py.
 """
 
+import re
 import threading
 import time
 from collections import deque
@@ -64,6 +65,7 @@ class Snapshot:
     taken: float
     rows: dict = field(default_factory=dict)
     error: str | None = None
+    answered: bool = False  # whether the error is PostgreSQL's answer, and not that there is none
 
     def of(self, question):
         return self.rows.get(question, [])
@@ -97,7 +99,7 @@ class Watcher(threading.Thread):
         except psycopg.Error as error:
             self._close()
             with self._lock:
-                self._newest = Snapshot(began, error=first_line(error))
+                self._newest = Snapshot(began, error=first_line(error), answered=refused(error))
             return
         snapshot = Snapshot(began, rows)
         with self._lock:
@@ -128,6 +130,17 @@ class Watcher(threading.Thread):
         """The newest snapshot, the newest good one (None if there was none yet), and those before."""
         with self._lock:
             return self._newest, self._last_good, list(self._history)
+
+
+# psycopg has no code for a login that is refused, only libpq's words
+NO_ENTRY = re.compile(
+    r'role ".*" does not exist|not permitted to log in|authentication failed|no password supplied|no pg_hba.conf entry|database ".*" does not exist|permission denied for database'
+)
+
+
+def refused(error):
+    """Whether PostgreSQL is there and says no: to the role, to a name or a right."""
+    return (error.sqlstate or "")[:2] in ("42", "3D", "3F", "28") or bool(NO_ENTRY.search(str(error)))
 
 
 def first_line(error):

@@ -57,9 +57,7 @@ is((as_page('SHOW transaction_read_only'))[1], 'on', 'and it only reads');
 
 # --- the page ---
 
-my $environment = IPC::Run::run([ "$top/deploy/local/venv", 'dashboard' ], '>', \my $venv);
-ok($environment, 'the Python environment is made') or BAIL_OUT('no Python environment');
-chomp $venv;
+ok(IPC::Run::run([ "$top/deploy/local/venv", 'dashboard' ], '>', \my $venv), 'the Python environment is made') or BAIL_OUT('no Python environment');
 
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 my $url = "http://127.0.0.1:$port/";
@@ -67,9 +65,9 @@ my ($page, $said);
 
 sub start_page
 {
-    local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} = ($node->host, $node->port, 'postgres', 'clickstream_dashboard');
+    local @ENV{qw(PGHOST PGPORT PGDATABASE DASHBOARD_PORT)} = ($node->host, $node->port, 'postgres', $port);
     $said = '';
-    $page = IPC::Run::start([ "$venv/bin/python", '-B', "$top/dashboard/app.py", '--port', $port ], '<', \undef, '>&', \$said);
+    $page = IPC::Run::start([ "$top/deploy/local/dashboard", 'run' ], '<', \undef, '>&', \$said);
     wait_until(sub { HTTP::Tiny->new(timeout => 5)->get($url)->{success} }, 'the page is served') or diag($said);
 }
 
@@ -219,6 +217,15 @@ $node->start;
 wait_until(sub { ($browser->text('#notices') // '') !~ /PostgreSQL does not answer/ }, 'it comes back by itself', 60);
 page_agrees('after the database came back');
 
+value('ALTER SCHEMA dashboard RENAME TO elsewhere');
+says(qr/PostgreSQL does not let the page read\. .*dashboard.*sql\/create_dashboard\.sql/, 'a database without what the page reads is told from one that is away');
+value('ALTER SCHEMA elsewhere RENAME TO dashboard');
+value('ALTER ROLE clickstream_dashboard NOLOGIN');
+value("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'clickstream_dashboard'");
+says(qr/PostgreSQL does not let the page read\. .*not permitted to log in/, 'and so is a role that may not come in');
+value('ALTER ROLE clickstream_dashboard LOGIN');
+wait_until(sub { ($browser->text('#notices') // '') !~ /PostgreSQL does not/ }, 'mended, it goes on', 60);
+
 # --- on a phone, and in the dark ---
 
 # parts of charts or texts that reach over the edge of their panel or of the screen
@@ -277,7 +284,8 @@ wait_until(sub { ($browser->text('#lost') // '') =~ /does not answer/ }, 'a page
 start_page();
 wait_until(sub { !defined $browser->text('#lost') }, 'and goes on when it is back', 60);
 page_agrees('after the page came back');
-is($said, '', 'the page has said nothing in its log');
+$page->pump_nb;
+is($said, "the page:  $url      (Ctrl-C ends it)\n", 'the page has said its address, and nothing else');
 
 undef $browser;
 stop_page();
