@@ -108,6 +108,32 @@
 	ExecInsertIndexTuples(relation, slot, estate, false, false, NULL, NIL)
 #endif
 
+/* an update says which kinds of indexes need an entry since 16, and whether any does before */
+#if PG_VERSION_NUM >= 160000
+#define compat_update_indexes TU_UpdateIndexes
+#define compat_needs_index_entries(which) ((which) != TU_None)
+#define compat_update_index_tuples(relation, slot, estate, which) \
+	ExecInsertIndexTuples(relation, slot, estate, true, false, NULL, NIL, (which) == TU_Summarizing)
+#define compat_insert_speculative_index_tuples(relation, slot, estate, conflict, indexes) \
+	ExecInsertIndexTuples(relation, slot, estate, false, true, conflict, indexes, false)
+#else
+#define compat_update_indexes bool
+#define compat_needs_index_entries(which) (which)
+#define compat_update_index_tuples(relation, slot, estate, which) \
+	ExecInsertIndexTuples(relation, slot, estate, true, false, NULL, NIL)
+#define compat_insert_speculative_index_tuples(relation, slot, estate, conflict, indexes) \
+	ExecInsertIndexTuples(relation, slot, estate, false, true, conflict, indexes)
+#endif
+
+/* a scan can be watched since 18 */
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(table, index, snapshot, n_keys) \
+	index_beginscan(table, index, snapshot, NULL, n_keys, 0)
+#else
+#define compat_index_beginscan(table, index, snapshot, n_keys) \
+	index_beginscan(table, index, snapshot, n_keys, 0)
+#endif
+
 /* replication slots; includes replication/slot.h where it is used */
 #if PG_VERSION_NUM >= 170000
 #define compat_replication_slot_create(name, persistency) \

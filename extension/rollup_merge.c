@@ -21,6 +21,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -29,6 +30,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_func.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -42,6 +44,8 @@
 
 #include "compat.h"
 #include "rollup_merge.h"
+#include "rollup_upsert.h"
+#include "rollup_values.h"
 #include "statement.h"
 
 /*
@@ -165,86 +169,7 @@ rollup_merge_match(const RollupMerge *merge, const char *left, const char *right
 	return sql.data;
 }
 
-/* ---------------------------------------------------------------- values from states */
-
-static Const *
-argument_types_const(const RollupAggregate *aggregate)
-{
-	Datum		types[FUNC_MAX_ARGS];
-	int			i;
-
-	for (i = 0; i < aggregate->n_arguments; i++)
-		types[i] = ObjectIdGetDatum(aggregate->argument_types[i]);
-	return makeConst(OIDARRAYOID, -1, InvalidOid, -1,
-					 PointerGetDatum(construct_array(types, aggregate->n_arguments, OIDOID,
-													 sizeof(Oid), true, TYPALIGN_INT)),
-					 false, false);
-}
-
-static Const *
-oid_const(Oid value)
-{
-	return makeConst(OIDOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(value), false, true);
-}
-
-static Node *
-column_var(const RollupMerge *merge, AttrNumber column)
-{
-	Oid			type;
-	int32		typmod;
-	Oid			collation;
-
-	get_atttypetypmodcoll(merge->rollup, column, &type, &typmod, &collation);
-	return (Node *) makeVar(1, column, type, typmod, collation, 0);
-}
-
-/* the value of an aggregate, of the state in the table's column */
-static Node *
-finished_value(const RollupMerge *merge, const RollupAggregate *aggregate)
-{
-	static const Oid argument_types[] = {OIDOID, OIDARRAYOID, OIDOID, ANYOID, ANYELEMENTOID};
-	Node	   *state = column_var(merge, aggregate->column);
-	Oid			type = aggregate->aggref->aggtype;
-	List	   *names = list_make2(makeString("clickstream"), makeString("_finish"));
-	List	   *arguments;
-
-	if (!OidIsValid(aggregate->final) && aggregate->transition_type == type)
-		return state;
-	arguments = list_make5(oid_const(aggregate->aggref->aggfnoid), argument_types_const(aggregate),
-						   oid_const(aggregate->aggref->inputcollid), state,
-						   makeNullConst(type, -1, get_typcollation(type)));
-	return (Node *) makeFuncExpr(LookupFuncName(names, 5, argument_types, false), type, arguments,
-								 aggregate->aggref->aggcollid, InvalidOid, COERCE_EXPLICIT_CALL);
-}
-
-/* An output's expression, with columns of the table in place of group keys and aggregates. */
-static Node *
-over_columns(Node *node, void *context)
-{
-	const RollupMerge *merge = context;
-	ListCell   *cell;
-
-	if (node == NULL)
-		return NULL;
-	foreach(cell, merge->query->outputs)
-	{
-		RollupOutput *output = lfirst(cell);
-
-		if (output->is_key && equal(output->value, node))
-			return column_var(merge, foreach_current_index(cell) + 1);
-	}
-	if (IsA(node, Aggref))
-	{
-		foreach(cell, merge->query->aggregates)
-		{
-			RollupAggregate *aggregate = lfirst(cell);
-
-			if (equal(aggregate->aggref, node))
-				return finished_value(merge, aggregate);
-		}
-	}
-	return expression_tree_mutator(node, over_columns, context);
-}
+/* ---------------------------------------------------------------- the statements */
 
 /* the value of each column of the table, from a relation `s` that has the keys and states */
 static const char **
@@ -262,24 +187,10 @@ column_values(const RollupMerge *merge)
 		AttrNumber	column = foreach_current_index(cell) + 1;
 
 		if (values[column] == NULL)
-			values[column] = deparse_expression(over_columns(output->value, (void *) merge), context,
-												true, false);
+			values[column] = deparse_expression(rollup_value_of(merge, output->value), context, true,
+												false);
 	}
 	return values;
-}
-
-/* ---------------------------------------------------------------- the statements */
-
-/*
- * A built-in function of plain values needs none of our care: it is called as it is, which makes it
- * part of the expression.
- */
-static bool
-combines_plain_values(const RollupAggregate *aggregate)
-{
-	return aggregate->combine < FirstGenbkiObjectId && func_strict(aggregate->combine) &&
-		aggregate->transition_type != INTERNALOID &&
-		!OidIsValid(get_element_type(aggregate->transition_type));
 }
 
 static void
@@ -288,7 +199,7 @@ append_combined(StringInfo sql, const RollupMerge *merge, const RollupAggregate 
 	const char *column = rollup_merge_column(merge, aggregate->column);
 	int			i;
 
-	if (combines_plain_values(aggregate))
+	if (rollup_combines_plain_values(aggregate))
 	{
 		appendStringInfo(sql, "coalesce(pg_catalog.%s(r.%s, excluded.%s), r.%s, excluded.%s)",
 						 quote_identifier(get_func_name(aggregate->combine)), column, column, column,
@@ -321,6 +232,28 @@ has_derived_columns(const RollupMerge *merge)
  * The order in which groups are locked only has to be the same for everybody: that of bytes is cheaper than a
  * language's, where they tell the same values apart.
  */
+static bool
+is_ordered_by_bytes(const RollupMerge *merge, AttrNumber key)
+{
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+
+	get_atttypetypmodcoll(merge->rollup, key, &type, &typmod, &collation);
+	return type == TEXTOID && get_collation_isdeterministic(collation);
+}
+
+Oid
+rollup_merge_order_collation(const RollupMerge *merge, AttrNumber key)
+{
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+
+	get_atttypetypmodcoll(merge->rollup, key, &type, &typmod, &collation);
+	return is_ordered_by_bytes(merge, key) ? C_COLLATION_OID : collation;
+}
+
 static void
 append_order(StringInfo sql, const RollupMerge *merge)
 {
@@ -329,15 +262,9 @@ append_order(StringInfo sql, const RollupMerge *merge)
 	appendStringInfoString(sql, " ORDER BY ");
 	foreach(cell, rollup_query_keys(merge->query))
 	{
-		Oid			type;
-		int32		typmod;
-		Oid			collation;
-
-		get_atttypetypmodcoll(merge->rollup, lfirst_int(cell), &type, &typmod, &collation);
 		appendStringInfo(sql, "%ss.%s%s", foreach_current_index(cell) > 0 ? ", " : "",
 						 rollup_merge_column(merge, lfirst_int(cell)),
-						 type == TEXTOID && get_collation_isdeterministic(collation) ?
-						 " COLLATE pg_catalog.\"C\"" : "");
+						 is_ordered_by_bytes(merge, lfirst_int(cell)) ? " COLLATE pg_catalog.\"C\"" : "");
 	}
 }
 
@@ -595,14 +522,20 @@ prepare(const char *sql)
 	return plan;
 }
 
+static void
+pin_search_path(void)
+{
+	if (strcmp(namespace_search_path, ROLLUP_SEARCH_PATH) != 0)
+		(void) set_config_option("search_path", ROLLUP_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
 static int
 begin_statement(void)
 {
 	int			level = NewGUCNestLevel();
 
-	if (strcmp(namespace_search_path, ROLLUP_SEARCH_PATH) != 0)
-		(void) set_config_option("search_path", ROLLUP_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+	pin_search_path();
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	return level;
@@ -629,8 +562,54 @@ execute(SPIPlanPtr plan, Datum *values, int level)
 	AtEOXact_GUC(true, level);
 }
 
-void
-rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
+/* ---------------------------------------------------------------- states into the table */
+
+/* An owner who took a right from himself gets the statement's error. */
+static bool
+may_write(Oid rollup)
+{
+	const AclMode needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
+
+	return pg_class_aclmask(rollup, GetUserId(), needed, ACLMASK_ALL) == needed;
+}
+
+/* whether there was a way to do without a statement */
+static bool
+find_upsert(RollupMerge *merge)
+{
+	if (!merge->looked_for_upsert)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(merge));
+
+		merge->upsert = rollup_upsert_create(merge);
+		merge->looked_for_upsert = true;
+		MemoryContextSwitchTo(caller);
+	}
+	return merge->upsert != NULL && may_write(merge->rollup);
+}
+
+static void
+run_upsert(RollupMerge *merge, Tuplestorestate *states)
+{
+	int			level = NewGUCNestLevel();
+
+	if (rollup_upsert_needs_search_path(merge->upsert))
+		pin_search_path();
+	merges_running++;
+	PG_TRY();
+	{
+		rollup_upsert_run(merge->upsert, states);
+	}
+	PG_FINALLY();
+	{
+		merges_running--;
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(true, level);
+}
+
+static void
+run_statement_of(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
 {
 	int			level = begin_statement();
 
@@ -644,6 +623,15 @@ rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *stat
 		merge->plans[kind] = plan;
 	}
 	execute(merge->plans[kind], NULL, level);
+}
+
+void
+rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
+{
+	if (kind == ROLLUP_ADD && find_upsert(merge))
+		run_upsert(merge, states);
+	else
+		run_statement_of(merge, kind, states);
 }
 
 void

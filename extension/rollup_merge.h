@@ -36,6 +36,8 @@ typedef struct RollupMerge
 	Oid			rollup;
 	TupleDesc	states_desc;	/* of the tuples merged: rollup_query_state_columns */
 	SPIPlanPtr	plans[ROLLUP_N_MERGES];
+	struct RollupUpsert *upsert;	/* adds without a statement; NULL if it cannot, or nobody has looked */
+	bool		looked_for_upsert;
 } RollupMerge;
 
 extern RollupMerge *rollup_merge_create(const RollupQuery *query, Oid rollup);
@@ -98,6 +100,9 @@ extern bool *rollup_merge_null_keys(RollupMerge *merge, Tuplestorestate *states)
 /* the condition that two relations are at the same group; `=` alone where no key is NULL */
 extern const char *rollup_merge_match(const RollupMerge *merge, const char *left, const char *right,
 									  const bool *null_keys);
+
+/* the collation by which groups are put in order of a key before they are written */
+extern Oid	rollup_merge_order_collation(const RollupMerge *merge, AttrNumber key);
 
 /* the rollup's table, quoted and with its schema */
 extern const char *rollup_merge_table(const RollupMerge *merge);

@@ -33,6 +33,26 @@
 
 /* ---------------------------------------------------------------- what it reads and calls */
 
+static bool looks_for_names(Oid function, void *context);
+
+/* An aggregate does what its functions do. */
+static bool
+aggregate_looks_for_names(Oid aggregate)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
+	Form_pg_aggregate form;
+	bool		looks;
+
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+	looks = looks_for_names(form->aggtransfn, NULL) || looks_for_names(form->aggfinalfn, NULL) ||
+		looks_for_names(form->aggcombinefn, NULL) || looks_for_names(form->aggserialfn, NULL) ||
+		looks_for_names(form->aggdeserialfn, NULL);
+	ReleaseSysCache(tuple);
+	return looks;
+}
+
 /* Built-in functions and those in C are taken not to look for names that search_path decides. */
 static bool
 looks_for_names(Oid function, void *context)
@@ -45,7 +65,9 @@ looks_for_names(Oid function, void *context)
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
 		return true;
-	looks = ((Form_pg_proc) GETSTRUCT(tuple))->prolang != ClanguageId;
+	looks = ((Form_pg_proc) GETSTRUCT(tuple))->prokind == PROKIND_AGGREGATE ?
+		aggregate_looks_for_names(function) :
+		((Form_pg_proc) GETSTRUCT(tuple))->prolang != ClanguageId;
 	ReleaseSysCache(tuple);
 	return looks;
 }
