@@ -44,6 +44,12 @@ our @measures = (
     [ backfill => 'backfill of 10,000,000 rows, in times of CREATE TABLE AS', 'x', 0, 2.0, 1.2 ],
     [ rollup_size => 'size of a rollup after 1,000 batches, to freshly written', 'x', 0, 2, 1.3 ],
     [ rollup_insert => 'single-row INSERT with three rollups, in times of triggers', 'x', 0, 1.5, 1.0 ],
+    [ sink_rate => 'documents/s of a sink, in times of a bare loop', 'x', 1, 0.85, 0.97 ],
+    [ sink_cpu => 'CPU of a sink for a million documents', 's', 0, 5, 3 ],
+    [ sink_memory => 'memory of a sink, 5,000,000 rows in one transaction', 'MB', 0, 256, 128 ],
+    [ sink_latency_p50 => 'commit until acknowledged at 2,000 rows/s, median', 'ms', 0, 150, 60 ],
+    [ sink_latency_p99 => 'commit until acknowledged at 2,000 rows/s, 99 of 100', 'ms', 0, 500, 200 ],
+    [ sink_hot => 'documents of 1,000 busy groups, to their row versions', 'x', 0, 0.5, 0.1 ],
     [ rollup_read => 'top pages of an hour, in times of the raw rows', 'x', 1, 50, 200 ],
 );
 my %known = map { $_->[0] => $_ } @measures;
