@@ -824,10 +824,10 @@ bulk_settle(Bulk *bulk)
 			continue;
 		}
 		failed(bulk, error);
-		if (out_of_patience(bulk))
-			break;
 		worker_pause(bulk->attempt++, "ClickstreamElasticsearchRetry");
 		CHECK_FOR_INTERRUPTS();
+		if (out_of_patience(bulk))
+			break;
 		MemoryContextReset(scratch);
 	}
 	MemoryContextSwitchTo(old);
