@@ -269,7 +269,7 @@ def refreshed(watcher):
         "HyperLogLog, ±2 %",
         f"by {grouped(hour.buyers)} visitors",
         "messages behind Kafka",
-        f"{percent(dead or 0, messages)} of messages, {per_second(dead_speed)}",
+        f"{percent(dead or 0, messages)}, now {per_second(dead_speed)}",
         figures.events(good.of("events"), now.minute),
         figures.visitors(good.of("visitors"), now.minute),
         figures.purchases(good.of("events"), now.minute),
