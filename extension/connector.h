@@ -63,6 +63,7 @@ typedef struct Connector
 /* connector_config.c */
 extern Connector *connector_read(Jsonb *config);
 extern const char *connector_get(Connector *connector, const char *name);	/* NULL where it is not set */
+extern const char *connector_number(Connector *connector, const char *name, int64 min, int64 max);	/* with a note where it is not one */
 extern List *connector_get_list(Connector *connector, const char *name);	/* split at commas, of char * */
 extern bool connector_is(Connector *connector, const char *name, bool otherwise);
 extern char *connector_map_get(Connector *connector, const char *name, const char *key);

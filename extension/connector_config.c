@@ -171,6 +171,23 @@ connector_get(Connector *connector, const char *name)
 	return setting->value;
 }
 
+const char *
+connector_number(Connector *connector, const char *name, int64 min, int64 max)
+{
+	const char *value = connector_get(connector, name);
+	char	   *end;
+	int64		number;
+
+	if (value == NULL)
+		return NULL;
+	number = strtoll(value, &end, 10);
+	if (end != value && *end == '\0' && number >= min && number <= max)
+		return value;
+	connector_note(connector, false, name,
+				   psprintf("a number from " INT64_FORMAT " to " INT64_FORMAT " can be taken over; this one leaves the default", min, max));
+	return NULL;
+}
+
 static char *
 trimmed(const char *from, size_t length)
 {

@@ -28,6 +28,11 @@
 /* as many workers as a source may have */
 #define MOST_WORKERS 64
 
+/* what create_sink takes: see sink_check_bulk */
+#define LEAST_BULK_BYTES 1024
+#define MOST_BULK_BYTES (100 * 1024 * 1024)
+#define LONGEST_BULK_WAIT_MS 60000
+
 #define KAFKA_PLACEHOLDER "localhost:9092"
 
 /* what is being written */
@@ -238,9 +243,33 @@ create_kafka_server(Script *script)
 	create_user_mapping(script, script->kafka, mapping.data);
 }
 
+/* user and password before the host belong in the user mapping: taken out of the address */
+static char *
+without_user(const char *url, StringInfo mapping)
+{
+	const char *host = strstr(url, "://");
+	size_t		length = host ? strcspn(host + 3, "/?#") : 0;
+	char	   *user = host ? pnstrdup(host + 3, length) : NULL;
+	char	   *at = user ? strrchr(user, '@') : NULL;
+	char	   *colon;
+
+	if (at == NULL)
+		return pstrdup(url);
+	*at = '\0';
+	colon = strchr(user, ':');
+	if (colon)
+		*colon = '\0';
+	if (mapping->len == 0)
+	{
+		append_option(mapping, "username", user);
+		append_option(mapping, "password", colon ? colon + 1 : "");
+	}
+	return psprintf("%.*s%s", (int) (host + 3 - url), url, host + 3 + (at - user) + 1);
+}
+
 /* "host:9200" means http there, and a blank may follow a comma */
 static char *
-urls_of(Connector *connector)
+urls_of(Connector *connector, StringInfo mapping)
 {
 	StringInfoData urls;
 	ListCell   *cell;
@@ -248,7 +277,7 @@ urls_of(Connector *connector)
 	initStringInfo(&urls);
 	foreach(cell, connector_get_list(connector, "connection.url"))
 	{
-		const char *url = lfirst(cell);
+		const char *url = without_user(lfirst(cell), mapping);
 
 		appendStringInfo(&urls, "%s%s%s", urls.len > 0 ? "," : "", strstr(url, "://") ? "" : "http://", url);
 	}
@@ -266,20 +295,21 @@ create_search_server(Script *script)
 	Connector  *connector = script->connector;
 	const char *username = connector_get(connector, "connection.username");
 	const char *password = connector_get(connector, "connection.password");
-	const char *timeout = connector_get(connector, "read.timeout.ms");
-	char	   *urls = urls_of(connector);
+	const char *timeout = connector_number(connector, "read.timeout.ms", 100, 3600000);
+	char	   *urls;
 	StringInfoData server;
 	StringInfoData mapping;
 
 	initStringInfo(&server);
 	initStringInfo(&mapping);
-	append_option(&server, "url", urls);
-	if (timeout)
-		append_option(&server, "timeout", psprintf("%sms", timeout));
 	if (username)
 		append_option(&mapping, "username", username);
 	if (password)
 		append_option(&mapping, "password", password);
+	urls = urls_of(connector, &mapping);
+	append_option(&server, "url", urls);
+	if (timeout)
+		append_option(&server, "timeout", psprintf("%sms", timeout));
 	script->search = server_name(connector, "search", "url", urls);
 	create_server(script, script->search, "clickstream_elasticsearch", server.data);
 	if (password && strncmp(password, "${", 2) == 0)
@@ -429,10 +459,9 @@ on_conflict(Connector *connector)
 static int
 workers(Connector *connector)
 {
-	const char *most = connector->kind == CONNECTOR_JDBC ? connector_get(connector, "tasks.max") : NULL;
-	int			n = most ? atoi(most) : 1;
+	const char *most = connector->kind == CONNECTOR_JDBC ? connector_number(connector, "tasks.max", 1, MOST_WORKERS) : NULL;
 
-	return Max(1, Min(n, MOST_WORKERS));
+	return most ? atoi(most) : 1;
 }
 
 static void
@@ -632,14 +661,14 @@ static void
 create_sink(Script *script, const char *name, const char *table, const char *index, const char *id)
 {
 	Connector  *connector = script->connector;
-	const char *linger = connector_get(connector, "linger.ms");
-	const char *bytes = connector_get(connector, "bulk.size.bytes");
+	const char *linger = connector_number(connector, "linger.ms", 0, LONGEST_BULK_WAIT_MS);
+	const char *bytes = connector_number(connector, "bulk.size.bytes", LEAST_BULK_BYTES, MOST_BULK_BYTES);
 
 	append(script, "SELECT clickstream.create_sink(%s, server => %s, relation => %s, index => %s", quote_literal_cstr(name),
 		   quote_literal_cstr(script->search), quote_literal_cstr(table), quote_literal_cstr(index));
 	argument(script, "id", id);
 	argument(script, "bulk_wait", linger ? psprintf("%s ms", linger) : NULL);
-	argument(script, "bulk_bytes", bytes && atoi(bytes) > 0 ? bytes : NULL);
+	argument(script, "bulk_bytes", bytes);
 	append(script, ");\n");
 }
 

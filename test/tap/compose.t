@@ -77,7 +77,7 @@ for my $setting (qw(auto.create.topics.enable offsets.topic.replication.factor t
 }
 for my $setting (qw(discovery.type xpack.security.enabled))
 {
-    my ($value) = $local_search =~ /^\Q$setting\E: (.*)$/m;
+    my ($value) = $local_search =~ /\b\Q$setting\E: ([\w-]+)/;
     is($service{elasticsearch}{environment}{$setting}, $value, "$setting is that of the local Elasticsearch");
 }
 my %command = map { /^-c(\w+)=(.*)$/ ? ($1 => $2) : () } @{ $service{postgres}{command} };

@@ -44,6 +44,10 @@ SELECT clickstream.connector_sql('{"name": "n", "connector.class": "JdbcSinkConn
     "transforms": "a,b,c", "transforms.a.type": "org.apache.kafka.connect.transforms.Flatten$Value", "transforms.b.type": "com.example.Odd",
     "transforms.c.type": "org.apache.kafka.connect.transforms.Filter", "transforms.c.predicate": "p", "predicates": "p"}');
 
+-- secrets in an address go where secrets go; numbers that cannot be taken over are said
+SELECT clickstream.connector_sql('{"name": "e", "connector.class": "ElasticsearchSinkConnector", "topics": "a", "connection.url": "https://ann:never@shown:9200/es?a=b@c, http://h2",
+    "key.ignore": true, "linger.ms": "soon", "bulk.size.bytes": -1, "read.timeout.ms": 5, "tasks.max": 2}');
+
 -- whatever stands in it: no statement, no line of its own
 CREATE FUNCTION pg_temp.odd(text) RETURNS text LANGUAGE sql AS $odd$ SELECT replace($1, '~', E'x"''\\); DROP TABLE t;\n\t-- */ $$ ${topic}') $odd$;
 SELECT clickstream.connector_sql(jsonb_build_object('name', pg_temp.odd('~'), 'connector.class', 'JdbcSinkConnector', 'topics', pg_temp.odd('~'),
