@@ -124,6 +124,7 @@ typedef struct Sink
 	char	   *index;
 	List	   *id_columns;		/* of char * */
 	Jsonb	   *columns;
+	char	   *filter;			/* the option where, or NULL */
 	int32		bulk_bytes;
 	Interval   *bulk_wait;
 	int64		max_wal_lag;	/* bytes; 0 for no bound */

@@ -13,7 +13,7 @@
 
 #include "catalog.h"
 
-#define MAX_ARGUMENTS 24
+#define MAX_ARGUMENTS 32
 
 /* a statement and, once it ran, its plan, kept as long as the process lives */
 typedef struct Statement

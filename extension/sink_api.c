@@ -149,6 +149,8 @@ read_create_arguments(FunctionCallInfo fcinfo, Sink *sink)
 	sink->index = text_argument(fcinfo, 3, "index");
 	if (!PG_ARGISNULL(5))
 		sink->columns = PG_GETARG_JSONB_P_COPY(5);
+	if (!PG_ARGISNULL(9))
+		sink->filter = text_to_cstring(PG_GETARG_TEXT_PP(9));
 }
 
 /* A sink may well be made first: but its maker is told at once that nothing will come of it yet. */
@@ -214,12 +216,48 @@ save(const Sink *sink)
 	launcher_wake_at_commit();
 }
 
+/* the option id, in words again */
+static char *
+id_option(const Sink *sink)
+{
+	char	   *id = NULL;
+	ListCell   *cell;
+
+	foreach(cell, sink->id_columns)
+		id = id ? psprintf("%s, %s", id, quote_identifier(lfirst(cell))) :
+			pstrdup(quote_identifier(lfirst(cell)));
+	return id;
+}
+
+/* the next look of the worker finds that a new index is to be built beside the old one */
+static void
+build_anew(Sink *sink)
+{
+	sink->phase = "new";
+	sink->consistent_point = InvalidXLogRecPtr;
+	/* an index of before says that the alias may be taken over */
+	if (sink->physical_index == NULL)
+		sink->physical_index = psprintf("%s-000000", sink->index);
+}
+
+/* which rows have a document is another question then: for those that are there, too */
+static void
+take_filter(Sink *sink, const char *filter)
+{
+	sink->filter = *filter ? pstrdup(filter) : NULL;
+	(void) sink_check_table(sink, id_option(sink));
+	sink_publish_filter(sink);
+	build_anew(sink);
+}
+
 Datum
 clickstream_alter_sink(PG_FUNCTION_ARGS)
 {
 	Sink	   *sink = sink_lock_of_caller(text_argument(fcinfo, 0, "the name of a sink"));
 
 	take_bulk(fcinfo, 1, sink);
+	if (!PG_ARGISNULL(4))
+		take_filter(sink, text_to_cstring(PG_GETARG_TEXT_PP(4)));
 	save(sink);
 	PG_RETURN_VOID();
 }
@@ -251,15 +289,12 @@ static void
 adopt(Sink *sink)
 {
 	const char *name = psprintf("clickstream_%u_%d", MyDatabaseId, sink->id);
-	char	   *id = NULL;
+	char	   *filter = sink_filter_published(sink);
 	const char *published;
-	ListCell   *cell;
-	List	   *id_columns = sink->id_columns;
 
-	foreach(cell, id_columns)
-		id = id ? psprintf("%s, %s", id, quote_identifier(lfirst(cell))) :
-			pstrdup(quote_identifier(lfirst(cell)));
-	published = sink_check_table(sink, id);
+	if (filter)
+		sink->filter = filter;	/* it has followed columns that were renamed since */
+	published = sink_check_table(sink, id_option(sink));
 	sink_unpublish(sink->publication);
 	sink_unpublish(name);
 	sink->system_identifier = GetSystemIdentifier();
@@ -292,11 +327,7 @@ clickstream_resync_sink(PG_FUNCTION_ARGS)
 {
 	Sink	   *sink = sink_lock_of_caller(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
-	sink->phase = "new";
-	sink->consistent_point = InvalidXLogRecPtr;
-	/* an index of before says that the alias may be taken over */
-	if (sink->physical_index == NULL)
-		sink->physical_index = psprintf("%s-000000", sink->index);
+	build_anew(sink);
 	save(sink);
 	PG_RETURN_VOID();
 }

@@ -23,6 +23,15 @@ extern int64 sink_check_wal_lag(Datum size);	/* '10 GB' as bytes, 0 for no bound
 /* sink_table.c: the same for the table; fills in columns and id_columns; returns what is published */
 extern const char *sink_check_table(Sink *sink, const char *id);
 
+/*
+ * sink_filter.c: a user's condition, raises unless it is one over the table's columns; written out anew.
+ * The filter in force is that of the publication, NULL for none.
+ */
+extern char *sink_filter_check(Relation relation, const char *text);
+extern List *sink_filter_columns(Relation relation, const char *text);
+extern PGDLLEXPORT char *sink_filter_published(const Sink *sink);
+extern List *sink_filter_published_columns(const Sink *sink);
+
 /* in a transaction: why the sink's owner may not read all of its table, NULL if he may */
 extern PGDLLEXPORT char *sink_forbidden(const Sink *sink);
 
@@ -37,6 +46,9 @@ typedef enum Identity
 	IDENTITY_COVERS
 } Identity;
 
+/* columns that a delete has to tell: those of the id and of the filter */
+extern List *sink_identity_columns(const Sink *sink);
+
 /* the worst among the table and its partitions, and who has it */
 extern Identity sink_worst_identity(Relation relation, List *id_columns, Oid *who);
 extern List *sink_index_columns(Relation relation, Oid index_id);
@@ -45,6 +57,7 @@ extern void sink_after_truncate(const TruncateStmt *statement);
 
 /* sink_publication.c: made and dropped in the caller's transaction */
 extern void sink_publish(const Sink *sink, const char *what);
+extern void sink_publish_filter(const Sink *sink);	/* another than before */
 extern void sink_unpublish(const char *publication);
 
 /* sink_api.c: the sink of that name if the caller may command it, locked and read after that */

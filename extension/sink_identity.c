@@ -79,6 +79,12 @@ identity_of(Relation relation, List *id_columns)
 	return IDENTITY_COVERS;
 }
 
+List *
+sink_identity_columns(const Sink *sink)
+{
+	return list_concat_copy(sink->id_columns, sink_filter_published_columns(sink));
+}
+
 Identity
 sink_worst_identity(Relation relation, List *id_columns, Oid *who)
 {
@@ -151,7 +157,7 @@ mend_identities(const Sink *sink)
 
 		if (relation == NULL)
 			return;
-		worst = sink_worst_identity(relation, sink->id_columns, &who);
+		worst = sink_worst_identity(relation, sink_identity_columns(sink), &who);
 		relation_close(relation, NoLock);
 		if (worst == IDENTITY_COVERS || !give_identity(sink, who))
 			return;

@@ -69,20 +69,36 @@ belong_to_extension(const char *publication)
 	recordDependencyOn(&object, &extension, DEPENDENCY_AUTO);
 }
 
+/* the table, and which of its rows */
+static char *
+published_rows(const Sink *sink)
+{
+	char	   *table = qualified_name(sink->relation);
+
+	return sink->filter ? psprintf("TABLE ONLY %s WHERE (%s)", table, sink->filter) :
+		psprintf("TABLE ONLY %s", table);
+}
+
 void
 sink_publish(const Sink *sink, const char *what)
 {
 	const char *name = quote_identifier(sink->publication);
-	char	   *table = qualified_name(sink->relation);
 
-	run_as_extension(psprintf("CREATE PUBLICATION %s FOR TABLE ONLY %s "
+	run_as_extension(psprintf("CREATE PUBLICATION %s FOR %s "
 							  "WITH (publish = %s, publish_via_partition_root = true"
 							  COMPAT_PUBLISH_GENERATED ")",
-							  name, table, quote_literal_cstr(what)));
+							  name, published_rows(sink), quote_literal_cstr(what)));
 	run_as_extension(psprintf("COMMENT ON PUBLICATION %s IS %s", name,
 							  quote_literal_cstr(psprintf("what clickstream sink \"%s\" follows",
 														  sink->name))));
 	belong_to_extension(sink->publication);
+}
+
+void
+sink_publish_filter(const Sink *sink)
+{
+	run_as_extension(psprintf("ALTER PUBLICATION %s SET %s", quote_identifier(sink->publication),
+							  published_rows(sink)));
 }
 
 void

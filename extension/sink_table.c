@@ -352,11 +352,32 @@ choose_id(Relation relation, const Rollup *rollup, const char *id)
 
 /* ---------------------------------------------------------------- what is published */
 
-static const char *
-choose_published(Relation relation, List *id_columns)
+static void
+refuse_outside_identity(const char *option, const char *who)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s of table \"%s\" has columns outside its replica identity", option, who),
+			 errdetail("A DELETE would not tell which document is to go."),
+			 errhint("Run ALTER TABLE %s REPLICA IDENTITY FULL, or take columns of its key alone.",
+					 quote_identifier(who))));
+}
+
+/* what decides whether a row has a document, and which, must be in the log of its deletion */
+static void
+require_in_identity(const char *option, Relation relation, List *columns)
 {
 	Oid			member = InvalidOid;
-	Identity	worst = sink_worst_identity(relation, id_columns, &member);
+
+	if (columns != NIL && sink_worst_identity(relation, columns, &member) == IDENTITY_OTHER)
+		refuse_outside_identity(option, get_rel_name(member));
+}
+
+static const char *
+choose_published(Relation relation, const Sink *sink)
+{
+	Oid			member = InvalidOid;
+	Identity	worst = sink_worst_identity(relation, sink->id_columns, &member);
 	char	   *who = OidIsValid(member) ? get_rel_name(member) : NULL;
 	char	   *quoted;
 
@@ -365,12 +386,7 @@ choose_published(Relation relation, List *id_columns)
 		case IDENTITY_COVERS:
 			break;
 		case IDENTITY_OTHER:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the id of table \"%s\" has columns outside its replica identity", who),
-					 errdetail("A DELETE would not tell which document is to go."),
-					 errhint("Run ALTER TABLE %s REPLICA IDENTITY FULL, or take the columns of its key as id.",
-							 quote_identifier(who))));
+			refuse_outside_identity("the id", who);
 			break;
 		case IDENTITY_MISSING:
 			quoted = pstrdup(quote_identifier(who));
@@ -382,6 +398,8 @@ choose_published(Relation relation, List *id_columns)
 					 errhint("Run ALTER TABLE %s REPLICA IDENTITY FULL, then create the sink again.", quoted)));
 			return "insert, truncate";
 	}
+	if (sink->filter)
+		require_in_identity("the filter", relation, sink_filter_columns(relation, sink->filter));
 	return "insert, update, delete, truncate";
 }
 
@@ -412,7 +430,9 @@ sink_check_table(Sink *sink, const char *id)
 	sink->id_columns = choose_id(relation, rollup, id);
 	foreach(cell, sink->id_columns)
 		require_column(relation, lfirst(cell), "id");
-	published = choose_published(relation, sink->id_columns);
+	if (sink->filter)
+		sink->filter = sink_filter_check(relation, sink->filter);
+	published = choose_published(relation, sink);
 	relation_close(relation, NoLock);
 	return published;
 }

@@ -2,6 +2,8 @@
  * bulk.c
  *		What is waiting to be sent, what is on its way, and what became of it.
  *
+ * Documents are known by their addresses, which document.c writes: "id" below is one.
+ *
  * Owns two batches: one collects while the other is in flight, so that decoding goes on while
  * Elasticsearch works.  Never more than one request is in flight, so no _id is ever in two of them.
  * Must never drop a document: each one ends acknowledged, replaced by a newer one of the same _id
@@ -247,14 +249,14 @@ append_action(StringInfo body, const char *action, int action_length, const char
 			  XLogRecPtr version)
 {
 	appendBinaryStringInfo(body, action, action_length);
-	json_append_string(body, id, length);
+	appendBinaryStringInfo(body, id, length);
 	appendStringInfoString(body, ",\"version\":");
 	append_number(body, version);
 	appendStringInfoString(body, ",\"version_type\":\"external_gte\"}}\n");
 }
 
-#define INDEX_ACTION "{\"index\":{\"_id\":"
-#define DELETE_ACTION "{\"delete\":{\"_id\":"
+#define INDEX_ACTION "{\"index\":{"
+#define DELETE_ACTION "{\"delete\":{"
 
 StringInfo
 bulk_begin_index(Bulk *bulk, const char *id, int length, XLogRecPtr version)
@@ -452,7 +454,7 @@ static void
 refuse(Bulk *bulk, Entry *entry, int status, const char *type, const char *reason)
 {
 	Batch	   *batch = bulk->sent;
-	char	   *id = pnstrdup(batch->ids.data + entry->id, entry->id_length);
+	char	   *id = document_address_id(batch->ids.data + entry->id, entry->id_length);
 
 	keep_refusal(bulk, id, entry->version,
 				 entry->is_delete ? NULL : batch->body.data + entry->document,
@@ -531,7 +533,7 @@ typedef struct Outcome
 	int			doubtful;
 	char	   *error;			/* of one that waits */
 	int			conflicts;
-	StringInfoData conflicting; /* their ids, as JSON */
+	StringInfoData conflicting; /* their addresses, as JSON */
 } Outcome;
 
 static void
@@ -552,7 +554,8 @@ note_conflict(Bulk *bulk, const Entry *entry, Outcome *outcome)
 		initStringInfo(&outcome->conflicting);
 	else
 		appendStringInfoChar(&outcome->conflicting, ',');
-	json_append_string(&outcome->conflicting, bulk->sent->ids.data + entry->id, entry->id_length);
+	appendStringInfo(&outcome->conflicting, "{%.*s}", entry->id_length,
+					 bulk->sent->ids.data + entry->id);
 }
 
 /*
@@ -571,7 +574,7 @@ look_at_conflicts(Bulk *bulk, const Outcome *outcome)
 	if (outcome->conflicts == 0 || bulk->diverged)
 		return;
 	elasticsearch_ask(bulk->client, "POST", bulk->versions_path,
-					  psprintf("{\"ids\":[%s]}", outcome->conflicting.data), &reply);
+					  psprintf("{\"docs\":[%s]}", outcome->conflicting.data), &reply);
 	if (reply.status != 200)
 		return;
 	root = json_loadb(reply.text, reply.length, 0, NULL);

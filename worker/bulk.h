@@ -41,12 +41,12 @@ typedef struct BulkOptions
 extern Bulk *bulk_open(Elasticsearch *client, const BulkOptions *options);
 
 /*
- * Adds a document: begin gives the buffer that it is appended to (one line of JSON), end closes it.
- * What was collected before under the same id is forgotten.  A version never goes back.
+ * A document is known by its address (document_address: "_id":"17").  Adds one: begin gives the buffer that it is appended to (one line of JSON), end closes it.
+ * What was collected before under the same address is forgotten.  A version never goes back.
  */
-extern StringInfo bulk_begin_index(Bulk *bulk, const char *id, int length, XLogRecPtr version);
+extern StringInfo bulk_begin_index(Bulk *bulk, const char *address, int length, XLogRecPtr version);
 extern void bulk_end_index(Bulk *bulk);
-extern void bulk_delete(Bulk *bulk, const char *id, int length, XLogRecPtr version);
+extern void bulk_delete(Bulk *bulk, const char *address, int length, XLogRecPtr version);
 
 extern bool bulk_is_empty(const Bulk *bulk);	/* nothing is collected */
 extern bool bulk_is_full(const Bulk *bulk);

@@ -341,7 +341,7 @@ static void
 tell_large_change(ChangeStream *stream, Relation relation, HeapTuple old_row, HeapTuple new_row,
 				  ChangeKind kind)
 {
-	RowChange	change = {kind, stream->version};
+	RowChange	change = {.kind = kind, .version = stream->version, .unfiltered = true};
 	MemoryContext context;
 	MemoryContext old;
 
@@ -361,8 +361,8 @@ tell_large_change(ChangeStream *stream, Relation relation, HeapTuple old_row, He
 }
 
 /*
- * Stands before the output plugin's own callback.  Whatever is too large for that is told directly;
- * the publication of a row this large is taken to have no row filter that would leave it out.
+ * Stands before the output plugin's own callback.  Whatever is too large for that is told directly,
+ * whether a row filter of the publication would leave it out or not.
  */
 static void
 change_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, Relation relation,

@@ -49,6 +49,7 @@ typedef struct RowChange
 	ColumnValue *old_values;	/* NULL: none; only those of the replica identity are there */
 	bool		old_is_whole;	/* REPLICA IDENTITY FULL: all of them */
 	ColumnValue *new_values;	/* NULL: none */
+	bool		unfiltered;		/* the publication's row filter was not asked: the row is very large */
 } RowChange;
 
 /*

@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "copy.h"
 #include "row_values.h"
+#include "sink_api.h"
 #include "statement.h"
 
 #define ROWS_AT_ONCE 1000
@@ -78,9 +79,15 @@ copy_has_deferrable_key(Oid relation_id)
 	return deferrable;
 }
 
-/* SELECT its columns FROM it, without children that are tables of their own */
+char *
+copy_filter(const Sink *sink)
+{
+	return sink_filter_published(sink);
+}
+
+/* SELECT its columns FROM it, without children that are tables of their own, WHERE the filter holds */
 static void
-append_query(StringInfo sql, const RelationDescription *relation)
+append_query(StringInfo sql, const RelationDescription *relation, const char *filter)
 {
 	int			i;
 
@@ -90,6 +97,7 @@ append_query(StringInfo sql, const RelationDescription *relation)
 	appendStringInfo(sql, " FROM %s%s",
 					 get_rel_relkind(relation->relation) == RELKIND_RELATION ? "ONLY " : "",
 					 qualified_name(relation->relation));
+	appendStringInfo(sql, " WHERE (%s)", filter ? filter : "true");
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -167,7 +175,7 @@ give_rows(RowReader *reader, CopyRow row, void *arg)
 }
 
 void
-copy_table(const RelationDescription *relation, CopyRow row, void *arg)
+copy_table(const RelationDescription *relation, const char *filter, CopyRow row, void *arg)
 {
 	StringInfoData sql;
 	RowReader	reader;
@@ -177,7 +185,7 @@ copy_table(const RelationDescription *relation, CopyRow row, void *arg)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	initStringInfo(&sql);
-	append_query(&sql, relation);
+	append_query(&sql, relation, filter);
 	reader_init(&reader, relation);
 	plan = SPI_prepare_cursor(sql.data, 0, NULL, CURSOR_OPT_NO_SCROLL);
 	if (plan == NULL)
@@ -197,8 +205,8 @@ copy_table(const RelationDescription *relation, CopyRow row, void *arg)
 }
 
 void
-copy_by_id(const RelationDescription *relation, const int *columns, int n, char *const *texts,
-		   CopyRow row, void *arg)
+copy_by_id(const RelationDescription *relation, const char *filter, const int *columns, int n,
+		   char *const *texts, CopyRow row, void *arg)
 {
 	StringInfoData sql;
 	RowReader	reader;
@@ -210,15 +218,15 @@ copy_by_id(const RelationDescription *relation, const int *columns, int n, char 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	initStringInfo(&sql);
-	append_query(&sql, relation);
+	append_query(&sql, relation, filter);
 	for (i = 0; i < n; i++)
 	{
 		const ColumnDescription *column = &relation->columns[columns[i]];
 		Oid			input;
 		Oid			io_parameter;
 
-		appendStringInfo(&sql, texts[i] ? "%s%s = $%d" : "%s%s IS NULL AND $%d IS NULL",
-						 i == 0 ? " WHERE " : " AND ", quote_identifier(column->name), i + 1);
+		appendStringInfo(&sql, texts[i] ? " AND %s = $%d" : " AND %s IS NULL AND $%d IS NULL",
+						 quote_identifier(column->name), i + 1);
 		types[i] = column->type;
 		nulls[i] = texts[i] ? ' ' : 'n';
 		values[i] = (Datum) 0;

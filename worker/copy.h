@@ -7,11 +7,15 @@
 
 #include "postgres.h"
 
+#include "catalog.h"
 #include "changes.h"
 #include "document.h"
 
 /* the relation as logical decoding would describe it; needs a transaction; throws when it is gone */
 extern RelationDescription *copy_describe(Oid relation);
+
+/* the condition in SQL that rows of the sink satisfy, NULL for all of them; needs a transaction */
+extern char *copy_filter(const Sink *sink);
 
 /* whether a unique key of it is checked only at the end of a statement or transaction */
 extern bool copy_has_deferrable_key(Oid relation);
@@ -22,11 +26,12 @@ extern bool copy_has_deferrable_key(Oid relation);
  */
 typedef void (*CopyRow) (void *arg, const ColumnValue *values, bool fits);
 
-/* Every row, as the active snapshot sees it. */
-extern void copy_table(const RelationDescription *relation, CopyRow row, void *arg);
+/* Every row that satisfies the filter (NULL: every row), as the active snapshot sees it. */
+extern void copy_table(const RelationDescription *relation, const char *filter, CopyRow row,
+					   void *arg);
 
-/* The rows whose id columns have these texts (NULL matches NULL), as they are now. */
-extern void copy_by_id(const RelationDescription *relation, const int *columns, int n,
-					   char *const *texts, CopyRow row, void *arg);
+/* Of these, the rows whose id columns have these texts (NULL matches NULL), as they are now. */
+extern void copy_by_id(const RelationDescription *relation, const char *filter, const int *columns,
+					   int n, char *const *texts, CopyRow row, void *arg);
 
 #endif							/* CLICKSTREAM_COPY_H */

@@ -35,57 +35,11 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
-#include "compat.h"
 #include "document.h"
+#include "document_internal.h"
 #include "sink_api.h"
 
 #define LONGEST_ID 512
-
-typedef enum ValueForm
-{
-	FORM_TEXT,
-	FORM_INTEGER,
-	FORM_NUMBER,				/* with NaN and infinities */
-	FORM_BOOLEAN,
-	FORM_JSON,
-	FORM_TIMESTAMP,
-	FORM_DATE,
-	FORM_BYTEA,
-	FORM_POINT,
-	FORM_ARRAY,
-	FORM_ROW
-} ValueForm;
-
-typedef struct ValueType
-{
-	ValueForm	form;
-	const char *mapping;		/* of a field of this type */
-	struct ValueType *element;	/* of an array */
-	char		delimiter;		/* of an array */
-	int			n_fields;		/* of a row */
-	char	  **names;
-	struct ValueType **fields;
-} ValueType;
-
-typedef struct PlanField
-{
-	int			column;			/* of the relation */
-	ValueType  *type;
-	char	   *name;
-	char	   *lead;			/* ,"name": */
-	int			lead_length;
-} PlanField;
-
-struct DocumentPlan
-{
-	int			n_columns;		/* of the relation, as it was described */
-	ColumnDescription *columns;
-	int			n_fields;
-	PlanField  *fields;
-	int			n_ids;
-	int		   *ids;			/* columns of the relation */
-	ValueType **id_types;
-};
 
 static ValueType *type_of(Oid oid);
 static void append_value(StringInfo out, const ValueType *type, const char *text, int length);
@@ -238,28 +192,29 @@ plan_id(DocumentPlan *plan, const char *name)
 }
 
 DocumentPlan *
-document_plan(const RelationDescription *relation, Jsonb *columns, List *id_columns)
+document_plan(const RelationDescription *relation, const Sink *sink)
 {
 	DocumentPlan *plan = palloc0(sizeof(DocumentPlan));
 	ListCell   *cell;
 	int			i;
 
+	plan->id = makeStringInfo();
 	plan->n_columns = relation->n_columns;
 	plan->columns = palloc0(sizeof(ColumnDescription) * Max(relation->n_columns, 1));
 	plan->fields = palloc0(sizeof(PlanField) * Max(relation->n_columns, 1));
-	plan->ids = palloc0(sizeof(int) * Max(list_length(id_columns), 1));
-	plan->id_types = palloc0(sizeof(ValueType *) * Max(list_length(id_columns), 1));
+	plan->ids = palloc0(sizeof(int) * Max(list_length(sink->id_columns), 1));
+	plan->id_types = palloc0(sizeof(ValueType *) * Max(list_length(sink->id_columns), 1));
 	for (i = 0; i < relation->n_columns; i++)
 	{
 		const ColumnDescription *column = &relation->columns[i];
-		char	   *name = sink_field_of(columns, column->name);
+		char	   *name = sink_field_of(sink->columns, column->name);
 
 		plan->columns[i] = *column;
 		plan->columns[i].name = pstrdup(column->name);
 		if (name)
 			plan_field(plan, i, name, column->type);
 	}
-	foreach(cell, id_columns)
+	foreach(cell, sink->id_columns)
 		plan_id(plan, lfirst(cell));
 	return plan;
 }

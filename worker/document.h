@@ -9,19 +9,18 @@
 
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
-#include "utils/jsonb.h"
 
+#include "catalog.h"
 #include "changes.h"
 
 typedef struct DocumentPlan DocumentPlan;
 
 /*
- * In the current memory context; needs the system catalogs.  `columns` is the sink's option: an
- * object renames columns ({"column": "field"}) or leaves them out ({"column": null}), an array of
- * names is all that goes in.  Throws when an id column is not there.
+ * In the current memory context; needs the system catalogs.  The sink's option columns says what
+ * goes in: an object renames columns ({"column": "field"}) or leaves them out ({"column": null}), an
+ * array of names is all that goes in.  Throws when an id column is not there.
  */
-extern DocumentPlan *document_plan(const RelationDescription *relation, Jsonb *columns,
-								   List *id_columns);
+extern DocumentPlan *document_plan(const RelationDescription *relation, const Sink *sink);
 
 /* whether a plan made before fits this description too */
 extern bool document_plan_fits(const DocumentPlan *plan, const RelationDescription *relation);
@@ -33,6 +32,14 @@ extern void document_append(const DocumentPlan *plan, const ColumnValue *values,
 
 /* the _id, in `out` (which is reset); false when every part of it is NULL */
 extern bool document_id(const DocumentPlan *plan, const ColumnValue *values, StringInfo out);
+
+/*
+ * Where the document is: "_id":"17", a piece of JSON that goes into actions of a bulk, into _mget, and
+ * tells documents apart.  In `out` (which is reset); false when the id is NULL.
+ */
+extern bool document_address(const DocumentPlan *plan, const ColumnValue *values, StringInfo out);
+extern void document_address_of_id(const char *id, int length, StringInfo out);
+extern char *document_address_id(const char *address, int length);	/* the _id in it */
 
 /* positions of the id columns among the relation's */
 extern int	document_id_columns(const DocumentPlan *plan, const int **columns);

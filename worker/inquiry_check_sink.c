@@ -2,6 +2,8 @@
  * inquiry_check_sink.c
  *		The inquiry "check_sink": which documents of an index are not what the table says.
  *
+ * Documents are known by their addresses (document.h): "id" below is one.
+ *
  * Request: {"sink": 3, "repair": false}.  Answer: [{"document_id": "17", "difference": "missing"}, …].
  *
  * Table and index are compared while both are in use.  A snapshot of the table is taken, the sink's
@@ -128,13 +130,15 @@ differs(Comparison *comparison, const char *id, int length, const char *differen
 		const char *document)
 {
 	StringInfo	answer = comparison->answer;
+	char	   *bare_id;
 
 	id_set_add(&comparison->found, id, length);
 	if (comparison->suspects == NULL || !id_set_has(comparison->suspects, id, length))
 		return;
 	appendStringInfoString(answer, answer->data[answer->len - 1] == '[' ? "{\"document_id\":" :
 						   ",{\"document_id\":");
-	json_append_string(answer, id, length);
+	bare_id = document_address_id(id, length);
+	json_append_string(answer, bare_id, strlen(bare_id));
 	appendStringInfo(answer, ",\"difference\":\"%s\"}", difference);
 	if (comparison->repair)
 		repair(comparison, id, length, document);
@@ -211,8 +215,8 @@ compare_portion(Comparison *comparison)
 	initStringInfo(&request);
 	for (i = 0; i < comparison->n; i++)
 	{
-		appendStringInfoString(&request, i == 0 ? "{\"ids\":[" : ",");
-		json_append_string(&request, comparison->ids[i], comparison->id_lengths[i]);
+		appendStringInfoString(&request, i == 0 ? "{\"docs\":[" : ",");
+		appendStringInfo(&request, "{%s}", comparison->ids[i]);
 	}
 	appendStringInfoString(&request, "]}");
 	elasticsearch_ask(client, "POST",
@@ -243,7 +247,7 @@ take_row(void *arg, const ColumnValue *values, bool fits)
 	MemoryContext old;
 	int			i = comparison->n;
 
-	if (!document_id(comparison->plan, values, &comparison->id))
+	if (!document_address(comparison->plan, values, &comparison->id))
 		return;					/* a dead letter, by rule */
 	id_set_add(&comparison->rows, comparison->id.data, comparison->id.len);
 	if (!fits)
@@ -326,9 +330,8 @@ one_pass(Comparison *comparison, const Inquiry *inquiry)
 	worker_begin(&comparison->slot);
 	wait_for_sink(inquiry, comparison->worker.sink->id);
 	relation = copy_describe(comparison->worker.sink->relation);
-	comparison->plan = document_plan(relation, comparison->worker.sink->columns,
-									 comparison->worker.sink->id_columns);
-	copy_table(relation, take_row, comparison);
+	comparison->plan = document_plan(relation, comparison->worker.sink);
+	copy_table(relation, copy_filter(comparison->worker.sink), take_row, comparison);
 	compare_portion(comparison);
 	id_set_sort(&comparison->rows);
 	why = sink_index_each_id(comparison->worker.client, comparison->worker.sink->index,

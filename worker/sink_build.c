@@ -68,7 +68,7 @@ describe_table(SinkWorker *worker, MemoryContext context, DocumentPlan **plan)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	RelationDescription *relation = copy_describe(worker->sink->relation);
 
-	*plan = document_plan(relation, worker->sink->columns, worker->sink->id_columns);
+	*plan = document_plan(relation, worker->sink);
 	MemoryContextSwitchTo(old);
 	return relation;
 }
@@ -152,7 +152,7 @@ copy_rows(SinkWorker *worker, CopyState *copy, MemoryContext context)
 	copy->version = changes_create_slot(worker->sink->slot, worker->sink->owner);
 	worker_set_state(worker->slot, WORKER_COPYING, NULL);
 	relation = describe_table(worker, context, &copy->plan);
-	copy_table(relation, copy_row, copy);
+	copy_table(relation, copy_filter(worker->sink), copy_row, copy);
 	send_bulk(copy);
 	send_bulk(copy);			/* nothing more: waits for the last one */
 	worker_commit();

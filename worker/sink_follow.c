@@ -58,6 +58,7 @@ typedef struct Following
 	HTAB	   *arrivals;		/* of the transaction being told, or NULL */
 	XLogRecPtr	arrivals_version;
 	bool		key_is_deferrable;	/* some unique key of the table is */
+	char	   *filter;			/* only rows that satisfy it are told, or NULL */
 	int			bulk_wait_ms;
 	int			idle_ms;
 	TimestampTz looked_at;		/* when the catalog was compared last */
@@ -207,7 +208,7 @@ described(void *arg, const RelationDescription *relation)
 		return;
 	MemoryContextReset(follow->plan_context);
 	old = MemoryContextSwitchTo(follow->plan_context);
-	follow->plan = document_plan(relation, follow->sink->columns, follow->sink->id_columns);
+	follow->plan = document_plan(relation, follow->sink);
 	MemoryContextSwitchTo(old);
 
 	extend_mapping(follow);
@@ -321,9 +322,9 @@ static bool
 id_has_changed(Following *follow, const RowChange *change)
 {
 	if (change->old_values == NULL ||
-		!document_id(follow->plan, change->old_values, &follow->old_id))
+		!document_address(follow->plan, change->old_values, &follow->old_id))
 		return false;
-	return !document_id(follow->plan, change->new_values, &follow->id) ||
+	return !document_address(follow->plan, change->new_values, &follow->id) ||
 		follow->id.len != follow->old_id.len ||
 		memcmp(follow->id.data, follow->old_id.data, follow->id.len) != 0;
 }
@@ -335,7 +336,7 @@ take_update(Following *follow, const RowChange *change)
 	if (id_has_changed(follow, change))
 	{
 		take_departure(follow, change->old_values, &follow->old_id, change->version);
-		if (document_id(follow->plan, change->new_values, &follow->id))
+		if (document_address(follow->plan, change->new_values, &follow->id))
 			note_arrival(follow, change->version);
 	}
 
@@ -384,25 +385,50 @@ take_truncate(Following *follow, XLogRecPtr version)
 	request_went_well(follow);
 }
 
+/* also an update by which a row comes into the filter: what it left untouched is then not told */
 static void
-changed(void *arg, const RowChange *change)
+take_insert(Following *follow, const RowChange *change)
 {
-	Following  *follow = arg;
+	if (document_is_incomplete(follow->plan, change->new_values))
+		note_reread(follow, change->new_values, change->version);
+	else
+		sink_put_row(follow->bulk, follow->plan, change->new_values, change->version, &follow->id);
 
+	/*
+	 * Two rows can have one id for a moment, where a key is checked at the end; and a row that comes into
+	 * the filter may have had another id before.
+	 */
+	if ((follow->key_is_deferrable || follow->filter) &&
+		document_address(follow->plan, change->new_values, &follow->id))
+		note_arrival(follow, change->version);
+}
+
+/* a row of which it is not known whether it satisfies the filter: away, and read again by one that asks */
+static void
+take_unfiltered(Following *follow, const RowChange *change)
+{
+	if (change->old_values && document_address(follow->plan, change->old_values, &follow->id))
+		take_departure(follow, change->old_values, &follow->id, change->version);
+	if (change->new_values == NULL)
+		return;
+	if (document_address(follow->plan, change->new_values, &follow->id))
+		bulk_delete(follow->bulk, follow->id.data, follow->id.len, change->version);
+	note_reread(follow, change->new_values, change->version);
+}
+
+static void
+take_change(Following *follow, const RowChange *change)
+{
 	switch (change->kind)
 	{
 		case CHANGE_INSERT:
-			sink_put_row(follow->bulk, follow->plan, change->new_values, change->version,
-						 &follow->id);
-			/* two rows can have one id for a moment, where a key is checked at the end */
-			if (follow->key_is_deferrable)
-				note_arrival(follow, change->version);
+			take_insert(follow, change);
 			break;
 		case CHANGE_UPDATE:
 			take_update(follow, change);
 			break;
 		case CHANGE_DELETE:
-			if (document_id(follow->plan, change->old_values, &follow->id))
+			if (document_address(follow->plan, change->old_values, &follow->id))
 				take_departure(follow, change->old_values, &follow->id, change->version);
 			break;
 		case CHANGE_TOO_LARGE:
@@ -412,6 +438,17 @@ changed(void *arg, const RowChange *change)
 			take_truncate(follow, change->version);
 			break;
 	}
+}
+
+static void
+changed(void *arg, const RowChange *change)
+{
+	Following  *follow = arg;
+
+	if (change->unfiltered && follow->filter)
+		take_unfiltered(follow, change);
+	else
+		take_change(follow, change);
 	send_if_full(follow);
 }
 
@@ -439,7 +476,7 @@ describe_now(Following *follow, DocumentPlan **plan)
 	MemoryContextSwitchTo(follow->reread_context);
 	relation = copy_describe(follow->sink->relation);
 	*plan = document_plan_fits(follow->plan, relation) ? follow->plan :
-		document_plan(relation, follow->sink->columns, follow->sink->id_columns);
+		document_plan(relation, follow->sink);
 	worker_commit();
 	MemoryContextSwitchTo(old);
 	return relation;
@@ -452,13 +489,16 @@ reread_portion(Following *follow, const RelationDescription *relation, int done)
 	const int  *columns;
 	int			n = document_id_columns(follow->plan, &columns);
 
+	char	   *filter;
+
 	worker_begin(follow->worker->slot);
+	filter = copy_filter(follow->sink);
 	while (done < list_length(follow->rereads) && !bulk_is_full(follow->bulk))
 	{
 		Reread	   *reread = list_nth(follow->rereads, done++);
 
 		follow->reread_version = reread->version;
-		copy_by_id(relation, columns, n, reread->texts, put_reread_row, follow);
+		copy_by_id(relation, filter, columns, n, reread->texts, put_reread_row, follow);
 	}
 	worker_commit();
 	return done;
@@ -684,6 +724,8 @@ follow_start(Following *follow, SinkWorker *worker)
 	initStringInfo(&follow->old_id);
 	worker_begin(worker->slot);
 	follow->key_is_deferrable = copy_has_deferrable_key(worker->sink->relation);
+	MemoryContextSwitchTo(follow->context);
+	follow->filter = copy_filter(worker->sink);
 	worker_commit();
 	MemoryContextSwitchTo(follow->context);
 	follow->bulk = bulk_open(worker->client, &options);

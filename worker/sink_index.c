@@ -328,16 +328,19 @@ take_page(json_t *root, SinkIndexEach each, void *arg, StringInfo scroll)
 {
 	json_t	   *hits = json_object_get(json_object_get(root, "hits"), "hits");
 	const char *next = json_string_value(json_object_get(root, "_scroll_id"));
+	StringInfoData address;
 	json_t	   *hit;
 	size_t		i;
 
+	initStringInfo(&address);
 	json_array_foreach(hits, i, hit)
 	{
 		json_t	   *id = json_object_get(hit, "_id");
 
-		each(arg, json_string_value(id), json_string_length(id),
-			 (XLogRecPtr) json_integer_value(json_object_get(hit, "_version")));
+		document_address_of_id(json_string_value(id), json_string_length(id), &address);
+		each(arg, address.data, address.len, (XLogRecPtr) json_integer_value(json_object_get(hit, "_version")));
 	}
+	pfree(address.data);
 	resetStringInfo(scroll);
 	appendStringInfoString(scroll, "{\"scroll\":\"5m\",\"scroll_id\":");
 	json_append_string(scroll, next ? next : "", next ? strlen(next) : 0);

@@ -43,8 +43,8 @@ extern char *sink_index_swap_in(Elasticsearch *client, const Sink *sink, const c
 extern char *sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
 							   bool *refused);
 
-/* calls `each` for the id and version of every document */
-typedef void (*SinkIndexEach) (void *arg, const char *id, int length, XLogRecPtr version);
+/* calls `each` for the address and version of every document */
+typedef void (*SinkIndexEach) (void *arg, const char *address, int length, XLogRecPtr version);
 extern char *sink_index_each_id(Elasticsearch *client, const char *alias, SinkIndexEach each,
 								void *arg);
 

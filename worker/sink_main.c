@@ -108,7 +108,7 @@ same_sink(const Sink *a, const Sink *b)
 {
 	return a->enabled == b->enabled && a->owner == b->owner && a->relation == b->relation &&
 		a->bulk_bytes == b->bulk_bytes && same_interval(a->bulk_wait, b->bulk_wait) &&
-		a->max_wal_lag == b->max_wal_lag &&
+		a->max_wal_lag == b->max_wal_lag && same_text(a->filter, b->filter) &&
 		same_text(a->server, b->server) && same_text(a->index, b->index) &&
 		same_text(a->phase, b->phase) && same_text(a->slot, b->slot) &&
 		same_text(a->publication, b->publication);
@@ -250,15 +250,14 @@ void
 sink_put_row(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values, XLogRecPtr version,
 			 StringInfo id)
 {
-	if (!document_id(plan, values, id))
+	if (!document_address(plan, values, id))
 	{
 		StringInfoData document;
 
 		initStringInfo(&document);
 		document_append(plan, values, &document);
-		appendStringInfo(id, "(null) %X/%X", LSN_FORMAT_ARGS(version));
-		bulk_refuse(bulk, id->data, version, document.data, "null_id",
-					"every column of the id is NULL");
+		bulk_refuse(bulk, psprintf("(null) %X/%X", LSN_FORMAT_ARGS(version)), version, document.data,
+					"null_id", "every column of the id is NULL");
 		pfree(document.data);
 		return;
 	}
