@@ -73,7 +73,7 @@ struct visitors
 	uint32_t	newcomers;		/* still to come in it */
 	uint32_t	surplus;		/* so many more are due than it has room for */
 	uint32_t	total;			/* events in it */
-	double		owed;			/* the fraction of an event that the seconds before left over */
+	double		owed;			/* events that the seconds so far had room for, less those that were */
 	uint32_t	campaign_share; /* of the newcomers, of 2^32 */
 	uint8_t		campaign;
 };
@@ -242,6 +242,7 @@ tell(struct visitors *visitors, uint64_t *random, uint32_t who, bool click, stru
 	visit->kind = click ? KIND_CLICK : kind_at(visit->place);
 	visit->page = visit->place == PLACE_CAMPAIGN ? visitors->scenario.campaigns[session->campaign].page : NULL;
 
+	visitors->owed -= 1;
 	session->clicks = !click && !session->bot && happens(random, visitors->clicks[session->place]);
 	wait = seconds_to_next(visitors, random, session);
 	bucket_add(visitors, &visitors->ring[(visitors->second + 1 + wait) % RING], who);
@@ -343,8 +344,7 @@ open_second(struct visitors *visitors)
 	visitors->owed += visitors->event_rate;
 	if (visitors->rhythm)
 		visitors->owed += visitors->event_rate * (scenario_rhythm(&visitors->scenario, second) - 1);
-	quota = (uint32_t) visitors->owed;
-	visitors->owed -= quota;
+	quota = visitors->owed > 0 ? (uint32_t) visitors->owed : 0;
 	visitors->newcomers = quota > visitors->due.count ? quota - visitors->due.count : 0;
 	visitors->surplus = quota < visitors->due.count ? visitors->due.count - quota : 0;
 	visitors->total = visitors->due.count + visitors->newcomers;

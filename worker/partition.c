@@ -27,6 +27,10 @@
 /* how long making a partition may wait for a lock, and others behind it */
 #define LOCK_TIMEOUT "300ms"
 
+/* a partition that is not needed yet is tried again after this, and so often before it is an error */
+#define AHEAD_AGAIN_US (5 * USECS_PER_SEC)
+#define AHEAD_FAILURES 3
+
 /* one partition to be made, and what came of it */
 typedef struct PartitionTask
 {
@@ -186,8 +190,22 @@ partition_is_due(TimestampTz *last)
 	return true;
 }
 
+/* a lock that is not to be had just now is no news: it is tried again soon, and rows do not wait for it */
+static void
+note_ahead(WorkerSlot *slot, const Source *source, const char *reason, TimestampTz *last, int *failures)
+{
+	if (++*failures < AHEAD_FAILURES)
+	{
+		*last -= USECS_PER_MINUTE - AHEAD_AGAIN_US;
+		return;
+	}
+	worker_set_error(slot, psprintf("a partition could not be made ahead: %s", reason));
+	ereport(LOG,
+			(errmsg("source \"%s\" could not make a partition ahead: %s", source->name, reason)));
+}
+
 void
-partitions_ahead(WorkerSlot *slot, const Source *source, TimestampTz *last)
+partitions_ahead(WorkerSlot *slot, const Source *source, TimestampTz *last, int *failures)
 {
 	TimestampTz times[2] = {GetCurrentTimestamp()};
 	PartitionsMade made;
@@ -197,8 +215,7 @@ partitions_ahead(WorkerSlot *slot, const Source *source, TimestampTz *last)
 	times[1] = partition_interval_around(source->partition_interval, TIMESTAMPTZOID, times[0]).to;
 	partitions_make(slot, source, times, 2, &made);
 	if (made.reason == NULL)
-		return;
-	worker_set_error(slot, psprintf("a partition could not be made ahead: %s", made.reason));
-	ereport(LOG,
-			(errmsg("source \"%s\" could not make a partition ahead: %s", source->name, made.reason)));
+		*failures = 0;
+	else
+		note_ahead(slot, source, made.reason, last, failures);
 }

@@ -39,8 +39,8 @@ extern void partitions_make(WorkerSlot *slot, const Source *source, const Timest
 							PartitionsMade *made);
 extern bool partition_time_is_in(List *ranges, TimestampTz time);
 
-/* the current interval and the next; looks at most every minute, counted from *last */
-extern void partitions_ahead(WorkerSlot *slot, const Source *source, TimestampTz *last);
+/* the current interval and the next; looks at most every minute, counted from *last; *failures in a row */
+extern void partitions_ahead(WorkerSlot *slot, const Source *source, TimestampTz *last, int *failures);
 
 /* drops or detaches whole partitions whose upper bound is older than the retention; likewise */
 extern void partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last);

@@ -223,7 +223,7 @@ run_round(SourceWorker *worker)
 	report_progress(worker);
 	if (worker->slot->worker_no == 0)
 	{
-		partitions_ahead(worker->slot, worker->source, &worker->ahead_at);
+		partitions_ahead(worker->slot, worker->source, &worker->ahead_at, &worker->ahead_failures);
 		partitions_retire(worker->slot, worker->source, &worker->retired_at);
 		dead_letters_expire(worker->slot, worker->source);
 	}
