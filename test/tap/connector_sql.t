@@ -81,6 +81,13 @@ is_deeply([ sort keys %$documents ],
     'whose id is the place of its record, as with key.ignore');
 is($_->{page}, '/product/1234', 'and whose fields are the columns') for values %$documents;
 
+# auto.evolve is not done: a column is filled from when it is there
+$node->safe_psql('pipeline', "ALTER TABLE $topic ADD COLUMN referrer text");
+produce($topic, $event =~ s/\}$/,"referrer":"search"}/r);
+wait_for($node, q{SELECT clickstream.wait_for_source('clicks-postgres-sink', '10 s') AND clickstream.wait_for_sink('clicks-elastic-sink', '10 s')}, 'one more event', 'pipeline');
+is($node->safe_psql('pipeline', "SELECT count(*), count(referrer) FROM $topic"), '3|1', 'a column that came later is filled from then on');
+is(es_count($index, { term => { referrer => 'search' } }), 1, 'and is a field of the index');
+
 # --- the Elasticsearch sink alone: a table is made for it ---
 
 my $alone = "$index-alone";
@@ -88,9 +95,9 @@ $node->safe_psql('postgres', 'CREATE DATABASE alone');
 $node->safe_psql('alone', 'CREATE EXTENSION clickstream');
 run_script('alone', config('elastic-sink.json', $topic, 'topic.index.map' => "$topic:$alone"), 'elastic-sink.json alone');
 wait_for($node, "SELECT clickstream.wait_for_source('$topic', '10 s') AND clickstream.wait_for_sink('clicks-elastic-sink', '10 s')", 'it is at the end', 'alone');
-is(es_count($alone, { term => { 'document.page' => '/product/1234' } }), 2, 'the record is a field of the document, and can be searched');
+is(es_count($alone, { term => { 'document.page' => '/product/1234' } }), 3, 'the record is a field of the document, and can be searched');
 
-# --- upserts by the record's key, in an envelope; a column that comes later ---
+# --- upserts by the record's key, in an envelope ---
 
 my $visitors = new_topic('visitors');
 $node->safe_psql('postgres', 'CREATE DATABASE upsert');
