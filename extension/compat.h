@@ -71,6 +71,15 @@
 	((rte)->requiredPerms = 0, (rte)->selectedCols = NULL, (rte)->checkAsUser = InvalidOid)
 #endif
 
+/* the rights that a plan asks for, each in an entry of a list */
+#if PG_VERSION_NUM >= 160000
+#define compat_rights_of_plan(plan) ((plan)->permInfos)
+#define compat_rights_in(entry) (((RTEPermissionInfo *) (entry))->requiredPerms)
+#else
+#define compat_rights_of_plan(plan) ((plan)->rtable)
+#define compat_rights_in(entry) (((RangeTblEntry *) (entry))->requiredPerms)
+#endif
+
 /* room before a minimal tuple may be asked for since 18 */
 #if PG_VERSION_NUM >= 180000
 #define compat_form_minimal_tuple(desc, values, nulls) heap_form_minimal_tuple(desc, values, nulls, 0)

@@ -28,8 +28,10 @@
 /* a batch that has grown to this is to be applied before it grows further */
 #define FULL_BYTES (16 * 1024 * 1024)
 
+/* a block of memory for values, and room for rows: small at first, since a statement may write one row */
+#define FIRST_ARENA_BYTES (4 * 1024)
 #define ARENA_BYTES (256 * 1024)
-#define FIRST_ROWS 1024
+#define FIRST_ROWS 16
 
 /* a column that is kept */
 typedef struct BatchColumn
@@ -51,6 +53,7 @@ struct RollupBatch
 	Datum	   *values;			/* n_columns of each row */
 	bool	   *nulls;
 	char	   *arena;			/* where values by reference go: a block at a time */
+	size_t		arena_size;
 	size_t		arena_used;
 	size_t		bytes;
 };
@@ -90,6 +93,7 @@ rollup_batch_clear(RollupBatch *batch)
 	batch->values = NULL;
 	batch->nulls = NULL;
 	batch->arena = NULL;
+	batch->arena_size = 0;
 	batch->arena_used = 0;
 	batch->bytes = 0;
 }
@@ -147,9 +151,10 @@ place(RollupBatch *batch, size_t size)
 	size = MAXALIGN(size);
 	if (size > ARENA_BYTES / 4)
 		return MemoryContextAllocHuge(batch->memory, size);
-	if (batch->arena == NULL || batch->arena_used + size > ARENA_BYTES)
+	if (batch->arena_used + size > batch->arena_size)
 	{
-		batch->arena = MemoryContextAlloc(batch->memory, ARENA_BYTES);
+		batch->arena_size = Max(FIRST_ARENA_BYTES, Max(size, Min(batch->arena_size * 4, ARENA_BYTES)));
+		batch->arena = MemoryContextAlloc(batch->memory, batch->arena_size);
 		batch->arena_used = 0;
 	}
 	at = batch->arena + batch->arena_used;
@@ -235,6 +240,7 @@ rollup_batch_rows(const RollupBatch *batch)
 typedef struct BatchScan
 {
 	CustomScanState custom;
+	EphemeralNamedRelation relation;	/* says which batch: a plan that is kept reads one after the other */
 	const RollupBatch *batch;
 	int64		next;
 } BatchScan;
@@ -245,6 +251,8 @@ next_row(ScanState *node)
 	BatchScan  *scan = (BatchScan *) node;
 
 	ExecClearTuple(node->ss_ScanTupleSlot);
+	if (scan->next == 0)
+		scan->batch = (const RollupBatch *) scan->relation->reldata;
 	if (scan->next >= scan->batch->n)
 		return node->ss_ScanTupleSlot;
 	return put_row(scan->batch, scan->next++, node->ss_ScanTupleSlot);
@@ -261,11 +269,10 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 {
 	BatchScan  *scan = (BatchScan *) node;
 	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
-	EphemeralNamedRelation relation = get_ENR(estate->es_queryEnv, strVal(linitial(plan->custom_private)));
 
-	if (relation == NULL)
+	scan->relation = get_ENR(estate->es_queryEnv, strVal(linitial(plan->custom_private)));
+	if (scan->relation == NULL)
 		elog(ERROR, "no rows are registered for a rollup");
-	scan->batch = (const RollupBatch *) relation->reldata;
 	scan->next = 0;
 	memset(node->ss.ss_ScanTupleSlot->tts_isnull, true,
 		   node->ss.ss_ScanTupleSlot->tts_tupleDescriptor->natts);

@@ -42,10 +42,14 @@
 #include "rollup_merge.h"
 #include "rollup_note.h"
 #include "rollup_query.h"
+#include "rollup_ready.h"
 #include "rollup_recompute.h"
 #include "rollup_set.h"
 #include "rollup_states.h"
 #include "rollup_subtract.h"
+
+/* up to so many rows are added by plans that are kept set up */
+#define FEW_ROWS 100
 
 typedef struct RollupPlan
 {
@@ -56,6 +60,11 @@ typedef struct RollupPlan
 	PlannedStmt *delta;			/* made when first used */
 	PlannedStmt *delta_of_batch;	/* the same over a batch */
 	Bitmapset  *columns;		/* that the latter needs */
+	PlannedStmt *delta_of_few;	/* the same over few rows */
+	Bitmapset  *columns_of_few;
+	RollupReady *ready;			/* the latter set up, or NULL */
+	int			scope;			/* the same number: the same owner and settings */
+	bool		is_plain;		/* few rows are added without a statement, and without looking for a name */
 	Tuplestorestate *states;	/* of the batch that is being applied; in the batch's memory */
 	TimestampTz retired_at;		/* when this process last looked for groups that are too old */
 } RollupPlan;
@@ -68,6 +77,7 @@ struct RollupSet
 	MemoryContext context;		/* of the set itself */
 	MemoryContext loaded;		/* of all that is made anew when stale; child of context */
 	List	   *plans;			/* of RollupPlan *, ordered by id */
+	RollupBatch *few;			/* where few rows go, in loaded; NULL until there are any */
 	bool		is_stale;
 	int			in_use;
 	MemoryContextCallback forget;	/* of context */
@@ -98,6 +108,8 @@ depends_on(const RollupSet *set, Oid relation)
 		if (plan->delta != NULL && list_member_oid(plan->delta->relationOids, relation))
 			return true;
 		if (plan->delta_of_batch != NULL && list_member_oid(plan->delta_of_batch->relationOids, relation))
+			return true;
+		if (plan->delta_of_few != NULL && list_member_oid(plan->delta_of_few->relationOids, relation))
 			return true;
 	}
 	return false;
@@ -138,6 +150,9 @@ watch_changes(void)
 	CacheRegisterSyscacheCallback(PROCOID, note_object_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, note_object_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(AGGFNOID, note_object_change, (Datum) 0);
+	/* what stays set up has looked at rights */
+	CacheRegisterSyscacheCallback(AUTHOID, note_object_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, note_object_change, (Datum) 0);
 }
 
 void
@@ -161,6 +176,7 @@ free_plans(void *argument)
 	foreach(cell, set->plans)
 		rollup_merge_free(((RollupPlan *) lfirst(cell))->merge);
 	set->plans = NIL;
+	set->few = NULL;
 }
 
 /* Nothing below the set's own context may be touched: it is gone. */
@@ -204,6 +220,22 @@ make_plan(Rollup *rollup)
 	return plan;
 }
 
+/* the number of the first that has the same scope, or the next one */
+static int
+scope_of(const RollupSet *set, const RollupPlan *plan)
+{
+	ListCell   *cell;
+
+	foreach(cell, set->plans)
+	{
+		const RollupPlan *other = lfirst(cell);
+
+		if (rollup_scope_is_same(plan->rollup, plan->query, other->rollup, other->query))
+			return other->scope;
+	}
+	return list_length(set->plans);
+}
+
 static void
 require_definition(const Rollup *rollup)
 {
@@ -229,6 +261,7 @@ load(RollupSet *set)
 	foreach(cell, catalog_rollups_of_target(set->target))
 	{
 		Rollup	   *rollup = lfirst(cell);
+		RollupPlan *plan;
 
 		LockRelationOid(rollup->rollup, RowExclusiveLock);
 		LockRelationOid(rollup->definition, AccessShareLock);
@@ -236,7 +269,9 @@ load(RollupSet *set)
 			continue;			/* it is being dropped */
 		require_definition(rollup);
 		rollup_depend(rollup->rollup, rollup->definition);
-		set->plans = lappend(set->plans, make_plan(rollup));
+		plan = make_plan(rollup);
+		plan->scope = scope_of(set, plan);
+		set->plans = lappend(set->plans, plan);
 	}
 	MemoryContextSwitchTo(caller);
 }
@@ -282,6 +317,7 @@ lock_relations(RollupSet *set)
 		LockRelationOid(plan->rollup->definition, AccessShareLock);
 		lock_what_is_read(plan->delta);
 		lock_what_is_read(plan->delta_of_batch);
+		lock_what_is_read(plan->delta_of_few);
 	}
 }
 
@@ -413,7 +449,8 @@ typedef struct Change
 	Tuplestorestate *old;		/* rows taken away, or NULL */
 	Tuplestorestate *fresh;		/* rows put there, or NULL */
 	Tuplestorestate *all;		/* both */
-	RollupBatch *batch;			/* of a worker */
+	RollupBatch *batch;			/* of a worker, or of a statement with few rows */
+	bool		is_few;
 	TupleDesc	desc;
 	bool		again;
 	List	   *except;
@@ -532,22 +569,53 @@ fill_range(RollupSet *set, RollupPlan *plan, const Change *change)
 	tuplestore_end(states);
 }
 
+/* the scope that is open, if any: rollups one after the other can mostly share it */
+typedef struct OpenScope
+{
+	bool		is_open;
+	int			number;
+	bool		without_names;
+	RollupScope scope;
+} OpenScope;
+
 static void
-apply(RollupSet *set, RollupPlan *plan, const Change *change,
-	  void (*action) (RollupSet *set, RollupPlan *plan, const Change *change))
+leave_scope(OpenScope *open)
+{
+	if (open->is_open)
+		rollup_scope_leave(&open->scope);
+	open->is_open = false;
+}
+
+static void
+enter_scope(OpenScope *open, const RollupPlan *plan, bool without_names)
+{
+	if (open->is_open && open->number == plan->scope && open->without_names == without_names)
+		return;
+	leave_scope(open);
+	if (without_names)
+		rollup_scope_enter_without_names(&open->scope, plan->rollup);
+	else
+		rollup_scope_enter(&open->scope, plan->rollup, plan->query);
+	open->is_open = true;
+	open->number = plan->scope;
+	open->without_names = without_names;
+}
+
+typedef void (*Action) (RollupSet *set, RollupPlan *plan, const Change *change);
+
+static void
+apply_within(OpenScope *open, RollupSet *set, RollupPlan *plan, const Change *change, Action action)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext work = AllocSetContextCreate(context, "a rollup's change", ALLOCSET_DEFAULT_SIZES);
-	RollupScope scope;
 
 	set->in_use++;
 	PG_TRY();
 	{
-		rollup_scope_enter(&scope, plan->rollup, plan->query);
+		enter_scope(open, plan, change->is_few && plan->is_plain);
 		MemoryContextSwitchTo(work);
 		action(set, plan, change);
 		MemoryContextSwitchTo(context);
-		rollup_scope_leave(&scope);
 	}
 	PG_CATCH();
 	{
@@ -560,8 +628,16 @@ apply(RollupSet *set, RollupPlan *plan, const Change *change,
 }
 
 static void
-apply_to_all(RollupSet *set, const Change *change,
-			 void (*action) (RollupSet *set, RollupPlan *plan, const Change *change))
+apply(RollupSet *set, RollupPlan *plan, const Change *change, Action action)
+{
+	OpenScope	open = {0};
+
+	apply_within(&open, set, plan, change, action);
+	leave_scope(&open);
+}
+
+static void
+apply_all_within(OpenScope *open, RollupSet *set, const Change *change, Action action)
 {
 	ListCell   *cell;
 
@@ -571,8 +647,17 @@ apply_to_all(RollupSet *set, const Change *change,
 		RollupPlan *plan = lfirst(cell);
 
 		if (plan->rollup->phase != ROLLUP_WAITING)
-			apply(set, plan, change, action);
+			apply_within(open, set, plan, change, action);
 	}
+}
+
+static void
+apply_to_all(RollupSet *set, const Change *change, Action action)
+{
+	OpenScope	open = {0};
+
+	apply_all_within(&open, set, change, action);
+	leave_scope(&open);
 }
 
 static void
@@ -609,19 +694,6 @@ rollup_set_recompute(RollupSet *set, Tuplestorestate *old, Tuplestorestate *fres
 		tuplestore_end(change.all);
 }
 
-void
-rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
-{
-	Change		change = {.fresh = rows, .desc = desc};
-
-	if (tuplestore_tuple_count(rows) == 0)
-		return;
-	if (has_recomputed(set->target))
-		rollup_set_recompute(set, NULL, rows, desc, NIL);
-	else
-		apply_to_all(set, &change, add_rows);
-}
-
 /* ---------------------------------------------------------------- rows of a worker */
 
 static void
@@ -652,12 +724,20 @@ rollup_set_begin_batch(RollupSet *set, TupleDesc desc)
 	return batch;
 }
 
+static Tuplestorestate *
+states_of_few(RollupPlan *plan, RollupBatch *batch)
+{
+	return plan->ready != NULL ? rollup_states_of_ready(plan->ready) :
+		rollup_states_of_batch(plan->delta_of_few, batch);
+}
+
 static void
 compute_states_of_batch(RollupSet *set, RollupPlan *plan, const Change *change)
 {
 	MemoryContext caller = MemoryContextSwitchTo(rollup_batch_memory(change->batch));
 
-	plan->states = rollup_states_of_batch(plan->delta_of_batch, change->batch);
+	plan->states = change->is_few ? states_of_few(plan, change->batch) :
+		rollup_states_of_batch(plan->delta_of_batch, change->batch);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -677,9 +757,89 @@ merge_states_of_batch(RollupSet *set, RollupPlan *plan, const Change *change)
 static void
 compute_and_merge(RollupSet *set, const Change *change)
 {
-	apply_to_all(set, change, compute_states_of_batch);
-	apply_to_all(set, change, merge_states_of_batch);
+	OpenScope	open = {0};
+
+	apply_all_within(&open, set, change, compute_states_of_batch);
+	apply_all_within(&open, set, change, merge_states_of_batch);
+	leave_scope(&open);
 }
+
+/* ---------------------------------------------------------------- rows of a statement */
+
+static void
+plan_few(RollupSet *set, RollupPlan *plan, const Change *change)
+{
+	MemoryContext caller = MemoryContextSwitchTo(set->loaded);
+
+	plan->delta_of_few = rollup_states_plan_few(plan->merge, change->desc, &plan->columns_of_few);
+	plan->is_plain = !plan->query->needs_search_path && rollup_ready_can_keep(plan->delta_of_few) &&
+		rollup_merge_adds_without_statement(plan->merge);
+	MemoryContextSwitchTo(caller);
+}
+
+/* all that few rows need, made once */
+static RollupBatch *
+batch_for_few(RollupSet *set, TupleDesc desc)
+{
+	MemoryContext caller = MemoryContextSwitchTo(set->loaded);
+	Change		change = {.desc = CreateTupleDescCopy(desc)};
+	Bitmapset  *columns = NULL;
+	RollupBatch *few;
+	ListCell   *cell;
+
+	MemoryContextSwitchTo(caller);
+	apply_to_all(set, &change, plan_few);
+	MemoryContextSwitchTo(set->loaded);
+	foreach(cell, set->plans)
+		columns = bms_add_members(columns, ((RollupPlan *) lfirst(cell))->columns_of_few);
+	few = rollup_batch_create(change.desc, columns);
+	foreach(cell, set->plans)
+	{
+		RollupPlan *plan = lfirst(cell);
+
+		if (plan->delta_of_few != NULL)
+			plan->ready = rollup_states_ready(plan->delta_of_few, few);
+	}
+	MemoryContextSwitchTo(caller);
+	return few;
+}
+
+/* What an error has left in the batch goes before, too. */
+static void
+add_few(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Change		change = {.is_few = true};
+
+	if (set->few == NULL)
+		set->few = batch_for_few(set, desc);
+	change.batch = set->few;
+	rollup_batch_clear(set->few);
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	while (tuplestore_gettupleslot(rows, true, false, slot))
+		rollup_batch_add(set->few, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	compute_and_merge(set, &change);
+	rollup_batch_clear(set->few);
+}
+
+void
+rollup_set_apply_insert(RollupSet *set, Tuplestorestate *rows, TupleDesc desc)
+{
+	Change		change = {.fresh = rows, .desc = desc};
+
+	if (tuplestore_tuple_count(rows) == 0)
+		return;
+	if (has_recomputed(set->target))
+		rollup_set_recompute(set, NULL, rows, desc, NIL);
+	else if (tuplestore_tuple_count(rows) <= FEW_ROWS)
+		add_few(set, rows, desc);
+	else
+		apply_to_all(set, &change, add_rows);
+}
+
+/* ---------------------------------------------------------------- a worker's batch */
 
 /* Groups were computed again when a trigger of the user's changed rows of the target meanwhile. */
 void

@@ -50,6 +50,7 @@ typedef struct GroupScan
 	bool		is_loaded;
 	size_t		bytes;
 
+	int64		first_room;		/* for rows and chains */
 	int64		n;				/* rows */
 	int64		room;
 	MinimalTuple *rows;
@@ -67,7 +68,7 @@ typedef struct GroupScan
 static void
 make_room(GroupScan *scan)
 {
-	int64		room = Max(scan->room * 2, FIRST_ROWS);
+	int64		room = Max(scan->room * 2, scan->first_room);
 
 	if (scan->rows == NULL)
 	{
@@ -87,7 +88,7 @@ add_chain(GroupScan *scan, Chain *chain)
 {
 	if (scan->n_chains == scan->room_for_chains)
 	{
-		scan->room_for_chains = Max(scan->room_for_chains * 2, FIRST_ROWS);
+		scan->room_for_chains = Max(scan->room_for_chains * 2, scan->first_room);
 		scan->chains = scan->chains == NULL ?
 			palloc(scan->room_for_chains * sizeof(Chain *)) :
 			repalloc_huge(scan->chains, scan->room_for_chains * sizeof(Chain *));
@@ -192,6 +193,13 @@ run_group(CustomScanState *node)
 	return ExecStoreMinimalTuple(scan->rows[row], scan->slot, false);
 }
 
+/* The table grows; one that is made for a row or two is emptied sooner. */
+static long
+expected_groups(const CustomScan *plan)
+{
+	return (long) Max(16, Min(FIRST_ROWS, plan->scan.plan.plan_rows));
+}
+
 static void
 begin_group(CustomScanState *node, EState *estate, int eflags)
 {
@@ -204,6 +212,7 @@ begin_group(CustomScanState *node, EState *estate, int eflags)
 	ListCell   *cell;
 
 	outerPlanState(node) = ExecInitNode(outerPlan(plan), estate, eflags);
+	scan->first_room = expected_groups(plan);
 	scan->n_keys = list_length(keys);
 	scan->keys = palloc(sizeof(AttrNumber) * scan->n_keys);
 	scan->collations = palloc(sizeof(Oid) * scan->n_keys);
@@ -220,7 +229,7 @@ begin_group(CustomScanState *node, EState *estate, int eflags)
 	scan->memory = AllocSetContextCreate(CurrentMemoryContext, "rows by group", ALLOCSET_DEFAULT_SIZES);
 	scan->table = compat_build_tuple_hash_table(&node->ss.ps, node->ss.ss_ScanTupleSlot->tts_tupleDescriptor,
 												scan->n_keys, scan->keys, scan->equal, scan->hash,
-												scan->collations, FIRST_ROWS, sizeof(Chain),
+												scan->collations, scan->first_room, sizeof(Chain),
 												CurrentMemoryContext, scan->memory,
 												node->ss.ps.ps_ExprContext->ecxt_per_tuple_memory);
 
@@ -242,10 +251,26 @@ end_group(CustomScanState *node)
 	ExecEndNode(outerPlanState(node));
 }
 
+/* for other rows: those of a batch are read once */
 static void
 rescan_group(CustomScanState *node)
 {
-	elog(ERROR, "the rows of a rollup's batch are read once");
+	GroupScan  *scan = (GroupScan *) node;
+
+	if (scan->sort != NULL)
+		tuplesort_end(scan->sort);
+	scan->sort = NULL;
+	ExecClearTuple(scan->slot);
+	ResetTupleHashTable(scan->table);
+	MemoryContextReset(scan->memory);
+	scan->rows = NULL;
+	scan->next = NULL;
+	scan->chains = NULL;
+	scan->n = scan->room = scan->n_chains = scan->room_for_chains = 0;
+	scan->bytes = 0;
+	scan->is_loaded = false;
+	if (outerPlanState(node)->chgParam == NULL)
+		ExecReScan(outerPlanState(node));
 }
 
 static const CustomExecMethods group_methods = {

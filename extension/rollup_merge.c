@@ -573,9 +573,8 @@ may_write(Oid rollup)
 	return pg_class_aclmask(rollup, GetUserId(), needed, ACLMASK_ALL) == needed;
 }
 
-/* whether there was a way to do without a statement */
-static bool
-find_upsert(RollupMerge *merge)
+bool
+rollup_merge_adds_without_statement(RollupMerge *merge)
 {
 	if (!merge->looked_for_upsert)
 	{
@@ -585,7 +584,7 @@ find_upsert(RollupMerge *merge)
 		merge->looked_for_upsert = true;
 		MemoryContextSwitchTo(caller);
 	}
-	return merge->upsert != NULL && may_write(merge->rollup);
+	return merge->upsert != NULL;
 }
 
 static void
@@ -628,7 +627,7 @@ run_statement_of(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *stat
 void
 rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
 {
-	if (kind == ROLLUP_ADD && find_upsert(merge))
+	if (kind == ROLLUP_ADD && rollup_merge_adds_without_statement(merge) && may_write(merge->rollup))
 		run_upsert(merge, states);
 	else
 		run_statement_of(merge, kind, states);

@@ -48,6 +48,7 @@ pg_noreturn extern void rollup_merge_does_not_fit(Oid rollup);
 
 /* Both as the current user, who is the rollup's owner. */
 extern void rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states);
+extern bool rollup_merge_adds_without_statement(RollupMerge *merge);
 extern void rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestate *left);
 extern void rollup_merge_truncate(RollupMerge *merge);
 

@@ -105,18 +105,40 @@ owner_of(Oid relation)
 
 /* An error in between is undone by the end of the (sub)transaction. */
 void
-rollup_scope_enter(RollupScope *scope, const Rollup *rollup, const RollupQuery *query)
+rollup_scope_enter_without_names(RollupScope *scope, const Rollup *rollup)
 {
 	scope->guc_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&scope->user, &scope->security);
 	SetUserIdAndSecContext(owner_of(rollup->rollup),
 						   scope->security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	if (rollup->settings != NULL)
-		set_all(rollup->settings, query->needs_search_path);
-	if (!query->needs_search_path)
+		set_all(rollup->settings, false);
+}
+
+void
+rollup_scope_enter(RollupScope *scope, const Rollup *rollup, const RollupQuery *query)
+{
+	rollup_scope_enter_without_names(scope, rollup);
+	if (query->needs_search_path && rollup->settings != NULL)
+		set_all(rollup->settings, true);
+	else if (!query->needs_search_path)
 		set("search_path", ROLLUP_SEARCH_PATH);
 	set("jit", "off");
 	set("row_security", "on");
+}
+
+/* Where names are looked for, each has a scope of its own: what they find is part of it. */
+bool
+rollup_scope_is_same(const Rollup *one, const RollupQuery *query_of_one, const Rollup *other,
+					 const RollupQuery *query_of_other)
+{
+	if (query_of_one->needs_search_path || query_of_other->needs_search_path ||
+		owner_of(one->rollup) != owner_of(other->rollup))
+		return false;
+	if (one->settings == NULL || other->settings == NULL)
+		return one->settings == other->settings;
+	return VARSIZE(one->settings) == VARSIZE(other->settings) &&
+		memcmp(one->settings, other->settings, VARSIZE(one->settings)) == 0;
 }
 
 void

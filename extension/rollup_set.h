@@ -83,6 +83,10 @@ typedef struct RollupScope
 } RollupScope;
 
 extern void rollup_scope_enter(RollupScope *scope, const Rollup *rollup, const RollupQuery *query);
+/* the same where nothing looks for a name and no statement is planned or run: search_path stays as it is */
+extern void rollup_scope_enter_without_names(RollupScope *scope, const Rollup *rollup);
+extern bool rollup_scope_is_same(const Rollup *one, const RollupQuery *query_of_one, const Rollup *other,
+								 const RollupQuery *query_of_other);
 extern void rollup_scope_leave(const RollupScope *scope);
 
 #endif							/* CLICKSTREAM_ROLLUP_SET_H */

@@ -34,6 +34,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/queryenvironment.h"
 #include "utils/snapmgr.h"
@@ -164,13 +165,33 @@ rollup_states_plan(const RollupMerge *merge, TupleDesc desc, double n_rows)
 	return plan_states(query, merge, 0);
 }
 
-PlannedStmt *
-rollup_states_plan_batch(const RollupMerge *merge, TupleDesc desc, Bitmapset **columns)
+static PlannedStmt *
+plan_batch(const RollupMerge *merge, TupleDesc desc, double n_rows, Bitmapset **columns)
 {
-	PlannedStmt *plan = rollup_states_plan(merge, desc, ROWS_OF_BATCH);
+	PlannedStmt *plan = rollup_states_plan(merge, desc, n_rows);
 
 	if (!rollup_batch_reads(plan, NEW_ROWS, desc, columns))
 		elog(ERROR, "the plan of a rollup's query does not read its new rows");
+	return plan;
+}
+
+PlannedStmt *
+rollup_states_plan_batch(const RollupMerge *merge, TupleDesc desc, Bitmapset **columns)
+{
+	return plan_batch(merge, desc, ROWS_OF_BATCH, columns);
+}
+
+/* A hash table that has handed out its groups would do so again for the next rows. */
+PlannedStmt *
+rollup_states_plan_few(const RollupMerge *merge, TupleDesc desc, Bitmapset **columns)
+{
+	int			level = NewGUCNestLevel();
+	PlannedStmt *plan;
+
+	(void) set_config_option("enable_hashagg", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	plan = plan_batch(merge, desc, 1, columns);
+	AtEOXact_GUC(true, level);
 	return plan;
 }
 
@@ -462,6 +483,27 @@ rollup_states_of_batch(PlannedStmt *plan, RollupBatch *batch)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	states = run(plan, environment, NULL);
 	PopActiveSnapshot();
+	return states;
+}
+
+RollupReady *
+rollup_states_ready(PlannedStmt *plan, RollupBatch *batch)
+{
+	QueryEnvironment *environment;
+
+	if (!rollup_ready_can_keep(plan))
+		return NULL;
+	environment = create_queryEnv();
+	register_ENR(environment, named_rows(NEW_ROWS, batch, 1, NULL));
+	return rollup_ready_create(plan, environment);
+}
+
+Tuplestorestate *
+rollup_states_of_ready(RollupReady *ready)
+{
+	Tuplestorestate *states = tuplestore_begin_heap(true, false, work_mem);
+
+	rollup_ready_run(ready, states);
 	return states;
 }
 

@@ -14,6 +14,7 @@
 #include "rollup_merge.h"
 #include "rollup_progress.h"
 #include "rollup_query.h"
+#include "rollup_ready.h"
 #include "rollup_set.h"
 
 /* which rows of the target, when the query runs over the target itself */
@@ -34,9 +35,14 @@ extern PlannedStmt *rollup_states_plan(const RollupMerge *merge, TupleDesc desc,
 /* the same over a batch; adds the indexes of the columns it needs */
 extern PlannedStmt *rollup_states_plan_batch(const RollupMerge *merge, TupleDesc desc, Bitmapset **columns);
 
+/* the same for a batch of few rows, whose plan can mostly be kept set up: NULL where it cannot */
+extern PlannedStmt *rollup_states_plan_few(const RollupMerge *merge, TupleDesc desc, Bitmapset **columns);
+extern RollupReady *rollup_states_ready(PlannedStmt *plan, RollupBatch *batch);
+
 /* all give tuples of merge->states_desc, in a tuplestore in the current memory context */
 extern Tuplestorestate *rollup_states_of(PlannedStmt *plan, Tuplestorestate *rows, TupleDesc desc);
 extern Tuplestorestate *rollup_states_of_batch(PlannedStmt *plan, RollupBatch *batch);
+extern Tuplestorestate *rollup_states_of_ready(RollupReady *ready);
 extern Tuplestorestate *rollup_states_of_target(RollupMerge *merge, const RollupRows *which);
 
 #endif							/* CLICKSTREAM_ROLLUP_STATES_H */
