@@ -212,7 +212,10 @@ def notice(kind, title, text):
 
 def notices(newest, good):
     if newest.answered:
-        text = f"{newest.error}. The role clickstream_dashboard and what it reads are made by sql/create_dashboard.sql, after the rest of sql/."
+        text = (
+            f"{newest.error}. The role clickstream_dashboard and what it reads are made by sql/create_dashboard.sql, after the rest of sql/; "
+            "a password, where one is asked for, comes from PGPASSWORD."
+        )
         return [notice("bad", "PostgreSQL does not let the page read. ", text)]
     if newest.error:
         since = f"What is shown is from {clock(good.one('now').now)}. " if good else ""

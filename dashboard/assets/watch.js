@@ -1,30 +1,46 @@
-// A page whose own server has gone says so, and how old its numbers are; when the server is back it goes on by itself.
+// A page whose own server has gone says so; when the server is back it goes on by itself. A server that is only slow has
+// longer than one that refuses.
 (function () {
-	const patience = 5000;
+	const refusedFor = 3000;
+	const silentFor = 20000;
 	let heard = Date.now();
+	let refused = false;
 	let sign = null;
 
-	// Dash writes the answers of the server into the page; any of them is a sign of life
+	// Dash asks for each second's figures by fetch
 	const fetched = window.fetch;
 	window.fetch = function () {
-		return fetched.apply(this, arguments).then(function (response) {
-			if (response.ok) heard = Date.now();
-			return response;
-		});
+		return fetched.apply(this, arguments).then(
+			function (response) {
+				refused = !response.ok;
+				if (response.ok) heard = Date.now();
+				return response;
+			},
+			function (error) {
+				refused = true;
+				throw error;
+			}
+		);
 	};
 
-	setInterval(function () {
-		const silent = Date.now() - heard > patience && !document.hidden;
-		if (silent && !sign) {
+	// a page in the background is not asked to keep up
+	document.addEventListener('visibilitychange', function () {
+		heard = Date.now();
+	});
+
+	function look() {
+		const lost = !document.hidden && Date.now() - heard > (refused ? refusedFor : silentFor);
+		if (lost && !sign) {
 			sign = document.createElement('div');
 			sign.className = 'notice bad';
 			sign.id = 'lost';
 			sign.setAttribute('role', 'alert');
 			sign.textContent = 'This page’s own server does not answer: is "make dashboard" or "make demo" still running?';
 			document.body.prepend(sign);
-		} else if (!silent && sign) {
+		} else if (!lost && sign) {
 			sign.remove();
 			sign = null;
 		}
-	}, 1000);
+	}
+	setInterval(look, 1000);
 })();
