@@ -76,6 +76,7 @@ extern void connector_note_rest(Connector *connector);
 /* connector_columns.c */
 extern void connector_columns(Connector *connector);
 extern ConnectorColumn *connector_column(Connector *connector, const char *name);	/* made if need be */
+extern void connector_part(Connector *connector, const char *name, const char *part, const char *type);
 extern char *connector_columns_json(Connector *connector);	/* for create_source; NULL where it needs none */
 
 /* connector_transforms.c: they are carried out on the columns known */

@@ -32,8 +32,8 @@ connector_column(Connector *connector, const char *name)
 	return column;
 }
 
-static void
-take_part(Connector *connector, const char *name, const char *part, const char *type)
+void
+connector_part(Connector *connector, const char *name, const char *part, const char *type)
 {
 	ConnectorColumn *column = connector_column(connector, name);
 
@@ -75,7 +75,7 @@ take_kafka_key(Connector *connector, List *fields)
 	static const char *const types[] = {"text", "int", "bigint"};
 
 	for (int i = 0; i < 3; i++)
-		take_part(connector, list_length(fields) == 3 ? list_nth(fields, i) : names[i], parts[i], types[i]);
+		connector_part(connector, list_length(fields) == 3 ? list_nth(fields, i) : names[i], parts[i], types[i]);
 }
 
 static void
@@ -89,7 +89,7 @@ take_record_key(Connector *connector, List *fields)
 			(void) connector_column(connector, lfirst(cell));
 	}
 	else if (list_length(fields) == 1)
-		take_part(connector, linitial(fields), "@key", "text");
+		connector_part(connector, linitial(fields), "@key", "text");
 	else
 		connector_note(connector, false, "pk.mode",
 					   "fields within the record's key cannot be columns; the whole key can, by \"@key\"");

@@ -90,13 +90,7 @@ insert_field(const Transform *transform)
 		/* Connect: "!" after the name means the field must be there, "?" that it may */
 		name = get(transform, parts[i].setting);
 		if (name && *name)
-		{
-			ConnectorColumn *column = connector_column(transform->connector, pnstrdup(name, strcspn(name, "!?")));
-
-			column->part = parts[i].part;
-			column->type = parts[i].type;
-			column->field = NULL;
-		}
+			connector_part(transform->connector, pnstrdup(name, strcspn(name, "!?")), parts[i].part, parts[i].type);
 	}
 	name = get(transform, "static.field");
 	if (name && *name)
@@ -231,7 +225,7 @@ static const struct
 	{"ExtractField$Value", NULL, "name each field in columns: {\"page\": \"after.page\"}"},
 	{"HoistField$Value", NULL, "a column takes the whole record by \"@value\""},
 	{"TimestampRouter", NULL, "a table is parted by partition_interval, under one name"},
-	{"Filter", NULL, "a trigger BEFORE INSERT that returns NULL leaves a row out"},
+	{"Filter", NULL, "a trigger BEFORE INSERT that returns NULL leaves a row out; a sink has its condition in \"where\""},
 	{"MaskField$Value", NULL, "leave the column out, or let a trigger BEFORE INSERT mask it"},
 	{"DropHeaders", NULL, "no header is kept but in a column from \"@headers\""},
 };
