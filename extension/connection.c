@@ -43,6 +43,9 @@ typedef enum ValueKind
 	VALUE_CHOICE,				/* one of the words in choices, split by blanks */
 	VALUE_HOSTS,				/* host[:port], … */
 	VALUE_URLS,					/* http[s]://host[:port][/path], … */
+	VALUE_PEM,					/* the text of such a file, with a block as named in choices */
+	VALUE_USER,					/* of HTTP basic authentication: no colon */
+	VALUE_TOKEN,				/* fit to stand in a header of HTTP */
 	VALUE_DURATION				/* 30s, 500ms, 2min: min .. max are milliseconds */
 } ValueKind;
 
@@ -219,9 +222,15 @@ static const Option elasticsearch_options[] = {
 	{"url", SERVER, FOR_ALL, VALUE_URLS},
 	{"timeout", SERVER, FOR_ALL, VALUE_DURATION, 100, 3600000},
 	{"ca_file", SERVER, FOR_SUPERUSERS, VALUE_TEXT},
-	{"username", MAPPING, FOR_ALL, VALUE_TEXT},
+	{"ca_pem", SERVER, FOR_ALL, VALUE_PEM, .choices = "CERTIFICATE"},
+	{"username", MAPPING, FOR_ALL, VALUE_USER},
 	{"password", MAPPING, SECRET, VALUE_TEXT},
-	{"api_key", MAPPING, SECRET, VALUE_TEXT},
+	{"api_key", MAPPING, SECRET, VALUE_TOKEN},
+	{"certificate_file", MAPPING, FOR_SUPERUSERS, VALUE_TEXT},
+	{"certificate_pem", MAPPING, FOR_ALL, VALUE_PEM, .choices = "CERTIFICATE"},
+	{"key_file", MAPPING, FOR_SUPERUSERS, VALUE_TEXT},
+	{"key_pem", MAPPING, SECRET, VALUE_PEM, .choices = "PRIVATE KEY"},
+	{"key_password", MAPPING, SECRET, VALUE_TEXT},
 };
 
 /* what differs between the two kinds */
@@ -244,7 +253,8 @@ static const Wrapper wrappers[] = {
 	},
 	[CONNECTION_ELASTICSEARCH] = {
 		"clickstream_elasticsearch", "Elasticsearch", "url", "url 'http://host:9200'",
-		"A server takes url, timeout and ca_file; a user mapping username and password, or api_key.",
+		"A server takes url, timeout, ca_pem and ca_file; a user mapping username and password, or api_key, "
+		"and certificate_pem and key_pem, or certificate_file and key_file.",
 		elasticsearch_options, lengthof(elasticsearch_options)
 	},
 };
@@ -344,7 +354,8 @@ refuse_misplaced(const Option *option)
 static void
 refuse_value(const Option *option, const char *value, const char *hint)
 {
-	bool		shown = option->restriction != SECRET && option->kind != VALUE_URLS;
+	bool		shown = option->restriction != SECRET && option->kind != VALUE_URLS &&
+		option->kind != VALUE_PEM && option->kind != VALUE_USER;
 
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errhidestmt(true),
@@ -527,6 +538,40 @@ check_duration(const Option *option, const char *value)
 		refuse_value(option, value, "Give a time such as '30s', '500ms' or '2min'.");
 }
 
+/* "-----BEGIN <anything> <block>-----", and the same with END after it */
+static bool
+has_pem_block(const char *value, const char *block)
+{
+	char	   *tail = psprintf("%s-----", block);
+	const char *begin = strstr(value, "-----BEGIN ");
+	const char *title = begin ? strstr(begin, tail) : NULL;
+	const char *end = title ? strstr(title, "-----END ") : NULL;
+
+	return end && strcspn(begin, "\n") > (size_t) (title - begin) && strstr(end, tail) != NULL;
+}
+
+static void
+check_pem(const Option *option, const char *value)
+{
+	if (!has_pem_block(value, option->choices))
+		refuse_value(option, value,
+					 psprintf("Give the text of a PEM file, with its lines -----BEGIN %s----- and "
+							  "-----END %s-----; superusers may give the name of a file as %.*s_file.",
+							  option->choices, option->choices,
+							  (int) strcspn(option->name, "_"), option->name));
+}
+
+static void
+check_token(const Option *option, const char *value)
+{
+	const char *at;
+
+	for (at = value; *at; at++)
+		if (*at <= ' ' || *at > '~')
+			refuse_value(option, value,
+						 "Give the key as Elasticsearch shows it: \"encoded\", or id:api_key.");
+}
+
 static void
 check_value(const Option *option, const char *value)
 {
@@ -559,6 +604,17 @@ check_value(const Option *option, const char *value)
 			break;
 		case VALUE_DURATION:
 			check_duration(option, value);
+			break;
+		case VALUE_PEM:
+			check_pem(option, value);
+			break;
+		case VALUE_USER:
+			if (strchr(value, ':') != NULL)
+				refuse_value(option, value, "A user's name holds no colon; the password is an option of "
+							 "its own.");
+			break;
+		case VALUE_TOKEN:
+			check_token(option, value);
 			break;
 	}
 }
@@ -604,9 +660,43 @@ check_option(const Wrapper *wrapper, DefElem *given, int place, bool giving)
 	check_value(option, defGetString(given));
 }
 
-/* how a role proves who it is to Elasticsearch: one way, and whole */
+/* the same thing is given as text or as a file */
 static void
-check_credentials(List *options)
+check_text_or_file(List *options, const char *thing)
+{
+	char	   *text = psprintf("%s_pem", thing);
+	char	   *file = psprintf("%s_file", thing);
+
+	if (has_option(options, text) && has_option(options, file))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errhidestmt(true),
+				 errmsg("option \"%s\" excludes \"%s\"", text, file),
+				 errhint("Keep one of the two.")));
+}
+
+static void
+check_certificate(List *options)
+{
+	bool		certificate = has_option(options, "certificate_pem") ||
+		has_option(options, "certificate_file");
+	bool		key = has_option(options, "key_pem") || has_option(options, "key_file");
+
+	check_text_or_file(options, "certificate");
+	check_text_or_file(options, "key");
+	if (certificate != key)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED), errhidestmt(true),
+				 errmsg("option \"%s\" is missing", certificate ? "key_pem" : "certificate_pem"),
+				 errhint("Give both the certificate and its key.")));
+	if (!key && has_option(options, "key_password"))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED), errhidestmt(true),
+				 errmsg("option \"key_password\" is given without a key"),
+				 errhint("Give certificate_pem and key_pem, too.")));
+}
+
+static void
+check_user_or_key(List *options)
 {
 	bool		username = has_option(options, "username");
 	bool		password = has_option(options, "password");
@@ -623,6 +713,14 @@ check_credentials(List *options)
 				 errhint("Give both username and password, or an api_key.")));
 }
 
+/* how a role proves who it is to Elasticsearch: one way, and whole; beside it perhaps a certificate */
+static void
+check_credentials(List *options)
+{
+	check_certificate(options);
+	check_user_or_key(options);
+}
+
 static void
 check_options(ConnectionKind kind, List *options, int place, bool giving)
 {
@@ -636,7 +734,9 @@ check_options(ConnectionKind kind, List *options, int place, bool giving)
 				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED), errhidestmt(true),
 				 errmsg("option \"%s\" is missing", wrapper->required),
 				 errhint("Add OPTIONS (%s).", wrapper->example)));
-	if (place == MAPPING && kind == CONNECTION_ELASTICSEARCH)
+	if (kind == CONNECTION_ELASTICSEARCH && place == SERVER)
+		check_text_or_file(options, "ca");
+	if (kind == CONNECTION_ELASTICSEARCH && place == MAPPING)
 		check_credentials(options);
 }
 

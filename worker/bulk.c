@@ -541,8 +541,7 @@ note_waiting(Outcome *outcome, const Item *item)
 {
 	outcome->waiting++;
 	if (outcome->error == NULL)
-		outcome->error = psprintf("%s: %s (HTTP %d)", item->type ? item->type : "error",
-								  item->reason ? item->reason : "no reason given", item->status);
+		outcome->error = elasticsearch_describe(item->status, item->type, item->reason);
 }
 
 static void

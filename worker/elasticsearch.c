@@ -25,6 +25,7 @@
 #include <jansson.h>
 
 #include "commands/defrem.h"
+#include "common/base64.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -146,6 +147,35 @@ add_header(Elasticsearch *client, const char *header)
 	client->headers = list;
 }
 
+/* "id:api_key" is what people are shown first, "encoded" what the header wants */
+static char *
+encoded_key(const char *api_key)
+{
+	int			length = strlen(api_key);
+	int			size = pg_b64_enc_len(length) + 1;
+	char	   *encoded;
+
+	if (strchr(api_key, ':') == NULL)
+		return pstrdup(api_key);
+	encoded = palloc0(size);
+	if (compat_b64_encode(api_key, length, encoded, size - 1) < 0)
+		elog(ERROR, "an API key could not be encoded");
+	return encoded;
+}
+
+static void
+set_api_key(Elasticsearch *client, const char *api_key)
+{
+	char	   *encoded = encoded_key(api_key);
+	char	   *header = psprintf("Authorization: ApiKey %s", encoded);
+
+	add_header(client, header);
+	explicit_bzero(header, strlen(header));
+	explicit_bzero(encoded, strlen(encoded));
+	pfree(header);
+	pfree(encoded);
+}
+
 static void
 set_credentials(Elasticsearch *client, List *options)
 {
@@ -154,13 +184,7 @@ set_credentials(Elasticsearch *client, List *options)
 	const char *password = option(options, "password");
 
 	if (api_key)
-	{
-		char	   *header = psprintf("Authorization: ApiKey %s", api_key);
-
-		add_header(client, header);
-		explicit_bzero(header, strlen(header));
-		pfree(header);
-	}
+		set_api_key(client, api_key);
 	else if (username)
 	{
 		curl_easy_setopt(client->easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
@@ -170,10 +194,60 @@ set_credentials(Elasticsearch *client, List *options)
 }
 
 static void
+check_taken(CURLcode result, const char *name)
+{
+	if (result != CURLE_OK)
+		ereport(ERROR,
+				(errcode(result == CURLE_OUT_OF_MEMORY ? ERRCODE_OUT_OF_MEMORY :
+						 ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl does not take the option \"%s\": %s", name,
+						curl_easy_strerror(result))));
+}
+
+/* a file's name or its text, whichever was given */
+static void
+set_pem(Elasticsearch *client, List *options, const char *thing, CURLoption of_file,
+		CURLoption of_text)
+{
+	char	   *file_name = psprintf("%s_file", thing);
+	char	   *text_name = psprintf("%s_pem", thing);
+	const char *file = option(options, file_name);
+	const char *text = option(options, text_name);
+	struct curl_blob blob = {.flags = CURL_BLOB_COPY};
+
+	if (file)
+		check_taken(curl_easy_setopt(client->easy, of_file, file), file_name);
+	if (text)
+	{
+		blob.data = unconstify(char *, text);
+		blob.len = strlen(text);
+		check_taken(curl_easy_setopt(client->easy, of_text, &blob), text_name);
+	}
+}
+
+/* The authorities of the system are trusted unless the server names its own. */
+static void
+set_tls(Elasticsearch *client, List *options)
+{
+	const char *key_password = option(options, "key_password");
+
+	curl_easy_setopt(client->easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
+	if (option(options, "ca_file") || option(options, "ca_pem"))
+	{
+		curl_easy_setopt(client->easy, CURLOPT_CAPATH, NULL);
+		curl_easy_setopt(client->easy, CURLOPT_CAINFO, NULL);
+	}
+	set_pem(client, options, "ca", CURLOPT_CAINFO, CURLOPT_CAINFO_BLOB);
+	set_pem(client, options, "certificate", CURLOPT_SSLCERT, CURLOPT_SSLCERT_BLOB);
+	set_pem(client, options, "key", CURLOPT_SSLKEY, CURLOPT_SSLKEY_BLOB);
+	if (key_password)
+		check_taken(curl_easy_setopt(client->easy, CURLOPT_KEYPASSWD, key_password), "key_password");
+}
+
+static void
 set_options(Elasticsearch *client, List *options)
 {
 	CURL	   *easy = client->easy;
-	const char *ca_file = option(options, "ca_file");
 	const char *timeout = option(options, "timeout");
 	int			timeout_ms = DEFAULT_TIMEOUT_MS;
 
@@ -195,8 +269,7 @@ set_options(Elasticsearch *client, List *options)
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, client->error);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_reply);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, client);
-	if (ca_file)
-		curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
+	set_tls(client, options);
 	set_credentials(client, options);
 	add_header(client, "Expect:");
 	add_header(client, "Content-Type: application/json");
@@ -331,9 +404,35 @@ was_never_sent(Elasticsearch *client)
 	}
 }
 
+/* what to do about a connection that failed, NULL when its error says all */
+static const char *
+advice_on_connection(const Elasticsearch *client)
+{
+	bool		is_tls = pg_strncasecmp(current_url(client), "https:", 6) == 0;
+
+	switch (client->result)
+	{
+		case CURLE_PEER_FAILED_VERIFICATION:
+			return "ca_pem or ca_file of the server names the authority that is trusted, url the host as its certificate does";
+		case CURLE_SSL_CACERT_BADFILE:
+			return "see ca_pem or ca_file of the server";
+		case CURLE_SSL_CERTPROBLEM:
+			return "see certificate and key in the user mapping";
+		case CURLE_SSL_CONNECT_ERROR:
+			return "does that host speak https?";
+		case CURLE_GOT_NOTHING:
+		case CURLE_UNSUPPORTED_PROTOCOL:
+			return is_tls ? NULL : "does that host speak https alone?";
+		default:
+			return NULL;
+	}
+}
+
 static void
 note_failure(Elasticsearch *client, int status)
 {
+	const char *advice = advice_on_connection(client);
+
 	if (client->failures.len > 0)
 		appendStringInfoString(&client->failures, "; ");
 	if (list_length(client->urls) > 1)
@@ -343,6 +442,8 @@ note_failure(Elasticsearch *client, int status)
 	else
 		appendStringInfoString(&client->failures,
 							   client->error[0] ? client->error : curl_easy_strerror(client->result));
+	if (status == 0 && advice)
+		appendStringInfo(&client->failures, " (%s)", advice);
 }
 
 /* the next request goes to the next host, and this one too if it may; whether it does */
@@ -539,6 +640,24 @@ elasticsearch_judge(int status, const char *type, bool is_delete)
 	return VERDICT_WAIT;
 }
 
+/* what whoever reads of it may do about a refusal that no repetition mends */
+static const char *
+advice_on_refusal(int status, const char *type)
+{
+	if (status == 401)
+		return "; see the user mapping of the sink's owner: username and password, api_key, or a certificate";
+	if (status == 403 && type && strcmp(type, "security_exception") == 0)
+		return "; have the privilege granted in Elasticsearch, or name another user in the user mapping of the sink's owner";
+	return "";
+}
+
+char *
+elasticsearch_describe(int status, const char *type, const char *reason)
+{
+	return psprintf("%s: %s (HTTP %d)%s", type ? type : "error",
+					reason ? reason : "no reason given", status, advice_on_refusal(status, type));
+}
+
 /* of {"error": {"type": …, "reason": …, "root_cause": …}, "status": …} */
 static char *
 describe_json(const ElasticsearchReply *reply, json_t *error, char **type)
@@ -550,8 +669,7 @@ describe_json(const ElasticsearchReply *reply, json_t *error, char **type)
 		return NULL;
 	if (type)
 		*type = pstrdup(error_type);
-	return psprintf("%s: %s (HTTP %d)", error_type, reason ? reason : "no reason given",
-					reply->status);
+	return elasticsearch_describe(reply->status, error_type, reason);
 }
 
 char *
@@ -573,5 +691,6 @@ elasticsearch_error(const ElasticsearchReply *reply, char **type)
 		return described;
 	if (reply->status >= 300 && reply->status < 400)
 		return psprintf("redirected (HTTP %d), which is not followed", reply->status);
-	return psprintf("not an answer of Elasticsearch (HTTP %d)", reply->status);
+	return psprintf("not an answer of Elasticsearch (HTTP %d)%s", reply->status,
+					advice_on_refusal(reply->status, NULL));
 }

@@ -55,6 +55,9 @@ extern char *elasticsearch_index_path(Elasticsearch *client, const char *index, 
 /* by status and error type, never by the text of a reason; type may be NULL */
 extern Verdict elasticsearch_judge(int status, const char *type, bool is_delete);
 
+/* a refusal, for people: "index_closed_exception: closed (HTTP 400)"; type and reason may be NULL */
+extern char *elasticsearch_describe(int status, const char *type, const char *reason);
+
 /*
  * The error of a reply that failed as a whole, for people: "index_closed_exception: closed (HTTP
  * 400)".  The type alone goes to *type when that is not NULL (NULL for none).

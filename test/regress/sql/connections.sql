@@ -76,6 +76,21 @@ ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (ADD api_key 'sec
 ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (DROP password);
 ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (DROP username, DROP password, ADD api_key 'secret-7');
 
+-- a certificate and its key, as text; each with the other, and with a user or a key
+ALTER SERVER conn_search OPTIONS (ADD ca_pem '/etc/ssl/ca.pem');
+ALTER SERVER conn_search OPTIONS (ADD ca_pem E'-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n', ADD ca_file '/etc/ssl/ca.pem');
+ALTER SERVER conn_search OPTIONS (ADD key_pem E'-----BEGIN PRIVATE KEY-----\nsecret-8\n-----END PRIVATE KEY-----');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (ADD certificate_pem E'-----BEGIN PRIVATE KEY-----\nsecret-8\n-----END PRIVATE KEY-----');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (ADD key_pem '/etc/ssl/private/secret-9.pem');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (ADD key_pem E'-----BEGIN PRIVATE KEY-----\nsecret-8\n-----END PRIVATE KEY-----');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (ADD certificate_pem E'-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (ADD key_password 'secret-10');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (ADD certificate_pem E'-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----',
+    ADD key_pem E'-----BEGIN ENCRYPTED PRIVATE KEY-----\nsecret-8\n-----END ENCRYPTED PRIVATE KEY-----', ADD key_password 'secret-10');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (ADD key_file '/etc/ssl/private/key.pem');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (SET api_key E'secret-11\r\nX-Other: 1');
+ALTER USER MAPPING FOR conn_analyst SERVER conn_search OPTIONS (DROP api_key, ADD username 'ann:secret-12', ADD password 'secret-12');
+
 -- no options elsewhere
 ALTER FOREIGN DATA WRAPPER clickstream_kafka OPTIONS (ADD "client.id" 'x');
 
