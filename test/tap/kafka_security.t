@@ -2,45 +2,19 @@
 # what a source says when it is wrong. Against a broker of its own with a listener for each.
 use strict;
 use warnings;
+use Certificates;
 use ClickstreamTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# --- certificates: one authority, one server, one client; another authority that signed nobody ---
-
-my $folder = PostgreSQL::Test::Utils::tempdir();
-
-sub openssl { system('openssl', @_, '-batch') == 0 or die "openssl @_" }
-
-sub authority
-{
-    my ($name) = @_;
-    openssl(qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.pem",
-        '-addext', 'keyUsage=keyCertSign');
-}
-
-# signed by the authority "ca", for that name, and where it is a server for these addresses
-sub certificate
-{
-    my ($name, $addresses) = @_;
-    PostgreSQL::Test::Utils::append_to_file("$folder/$name.ext", $addresses ? "subjectAltName=$addresses\n" : "extendedKeyUsage=clientAuth\n");
-    system(qw(openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -batch -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.csr") == 0
-      and system(qw(openssl x509 -req -days 2 -CAcreateserial -CA), "$folder/ca.pem", '-CAkey', "$folder/ca.key", '-in', "$folder/$name.csr",
-        '-extfile', "$folder/$name.ext", '-out', "$folder/$name.pem") == 0
-      or die "no certificate for $name";
-}
-
-sub file { return PostgreSQL::Test::Utils::slurp_file("$folder/$_[0]") }
-
-open(my $errors, '>&', \*STDERR);
-open(STDERR, '>', "$folder/openssl.log");
-authority($_) for qw(ca stranger);
-certificate('broker', 'IP:127.0.0.1,DNS:localhost');
-certificate('client');
-open(STDERR, '>&', $errors);
+my $made = Certificates->new;
+my $folder = $made->{folder};
+$made->certificate('broker', 'IP:127.0.0.1,DNS:localhost');
+$made->certificate('client');
+$made->locked('client', 'key-secret');
+sub file { return $made->text($_[0]) }
 PostgreSQL::Test::Utils::append_to_file("$folder/keystore.pem", file('broker.key') . file('broker.pem'));
-system(qw(openssl pkey -aes256 -passout pass:key-secret -in), "$folder/client.key", '-out', "$folder/locked.key") == 0 or die 'no locked key';
 
 # --- the broker ---
 
@@ -132,7 +106,7 @@ for my $bits (256, 512)
 connection('certificate', 'SSL', {%trust}, { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('client.key') });
 reads('certificate', 'a certificate of the client');
 connection('locked', 'SSL', {%trust},
-    { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('locked.key'), 'ssl.key.password' => 'key-secret' });
+    { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('client-locked.key'), 'ssl.key.password' => 'key-secret' });
 reads('locked', 'a key under a password');
 
 # --- what is wrong is said, at the call ---
@@ -151,7 +125,7 @@ connection('stranger', 'SSL', { 'ssl.ca.pem' => file('stranger.pem') }, { 'ssl.c
 refused('stranger', qr/certificate/i, 'a broker whose certificate nobody known has signed');
 connection('anonymous', 'SSL', {%trust});
 refused('anonymous', qr/certificate/i, 'no certificate where the broker demands one');
-connection('bad_key', 'SSL', {%trust}, { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('locked.key'), 'ssl.key.password' => 'not-the-one' });
+connection('bad_key', 'SSL', {%trust}, { 'ssl.certificate.pem' => file('client.pem'), 'ssl.key.pem' => file('client-locked.key'), 'ssl.key.password' => 'not-the-one' });
 refused('bad_key', qr/./, 'a key whose password is wrong');
 connection('unread', 'SASL_PLAINTEXT', { 'sasl.mechanism' => 'PLAIN' }, { 'sasl.username' => 'bob', 'sasl.password' => 'bob-secret' });
 refused('unread', qr/authorization failed/i, 'a user who may not read the topic');
