@@ -139,6 +139,16 @@ typedef struct Sink
 	Oid			database;
 } Sink;
 
+/* a row of clickstream._sink_totals: what a sink has done, beyond the life of its workers */
+typedef struct SinkTotals
+{
+	int64		documents;
+	int64		deletes;
+	int64		failures;
+	int64		retries;
+	TimestampTz current_until;	/* all that was committed before is in the index; 0: not known */
+} SinkTotals;
+
 /*
  * A source, rollup or sink is locked by its id while something is decided about it: a worker holds
  * ShareLock on its own for the length of each batch's transaction and reads the row after taking
@@ -198,6 +208,11 @@ extern PGDLLEXPORT List *catalog_sinks(void);
 extern PGDLLEXPORT int32 catalog_sink_insert(const Sink *sink);
 extern PGDLLEXPORT void catalog_sink_update(const Sink *sink);
 extern PGDLLEXPORT void catalog_sink_delete(int32 id);
+
+/* NULL if the sink is gone; saving waits for nobody, and does nothing where somebody else has the row */
+extern PGDLLEXPORT SinkTotals *catalog_sink_totals(int32 id);
+extern PGDLLEXPORT void catalog_sink_totals_save(int32 id, const SinkTotals *totals);
+extern PGDLLEXPORT void catalog_sink_slot_lost(int32 id, const char *because);
 extern PGDLLEXPORT void catalog_sink_dead_letter_put(const char *sink, const char *document_id,
 													 int64 version, const char *document, int status,
 													 const char *type, const char *reason);

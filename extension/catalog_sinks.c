@@ -112,11 +112,15 @@ catalog_sink_insert(const Sink *sink)
 		"coalesce($11, 'clickstream_' || $18 || '_' || n.id), "
 		"coalesce($12, 'new'), $13, $14, $15, $16, $17, $18, nullif($19, 0), $20 "
 		"FROM nextval('clickstream.sinks_id_seq') n(id) RETURNING id"};
+	static Statement totals = {"INSERT INTO clickstream._sink_totals (sink_id) VALUES ($1)"};
 	Arguments	arguments = {0};
+	int32		id;
 
 	put_text(&arguments, sink->name);
 	put_sink(&arguments, sink);
-	return catalog_write_one(&statement, &arguments);
+	id = catalog_write_one(&statement, &arguments);
+	catalog_write_by_id(&totals, id);
+	return id;
 }
 
 void

@@ -470,6 +470,18 @@ COMMENT ON TABLE sink_dead_letters IS 'documents that Elasticsearch refused for 
 COMMENT ON COLUMN sink_dead_letters.status IS 'the HTTP status that Elasticsearch gave the document';
 COMMENT ON COLUMN sink_dead_letters.reason IS 'why, in Elasticsearch''s words';
 
+CREATE TABLE _sink_totals (
+    sink_id            int PRIMARY KEY REFERENCES sinks ON DELETE CASCADE,
+    documents          bigint NOT NULL DEFAULT 0,
+    deletes            bigint NOT NULL DEFAULT 0,
+    failures           bigint NOT NULL DEFAULT 0,
+    retries            bigint NOT NULL DEFAULT 0,
+    current_until      timestamptz,
+    slot_lost_at       timestamptz,
+    slot_lost_because  text
+);
+COMMENT ON TABLE _sink_totals IS 'what each sink has done since it was made, as its worker last saved it: read it through stat_sinks';
+
 CREATE FUNCTION create_sink(name text, server text, relation regclass, index text, id text DEFAULT NULL,
     columns jsonb DEFAULT '{}', bulk_bytes int DEFAULT 8388608, bulk_wait interval DEFAULT '100 ms',
     max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL)
@@ -529,7 +541,7 @@ COMMENT ON FUNCTION connector_sql IS 'the statements that do what a JDBC or Elas
 CREATE FUNCTION worker_stats(
     OUT kind text, OUT object_id int, OUT worker int, OUT pid int, OUT state text, OUT detail text, OUT batches bigint, OUT lag bigint,
     OUT last_commit_at timestamptz, OUT last_error text, OUT last_error_at timestamptz, OUT documents bigint, OUT deletes bigint,
-    OUT failures bigint, OUT retries bigint, OUT confirmed_lsn pg_lsn)
+    OUT failures bigint, OUT retries bigint, OUT confirmed_lsn pg_lsn, OUT oldest_commit timestamptz, OUT current_until timestamptz)
     RETURNS SETOF record LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'clickstream_worker_stats';
 COMMENT ON FUNCTION worker_stats IS 'the workers of this database as shared memory shows them; read it through stat_sources and stat_sinks';
 
@@ -602,22 +614,32 @@ SELECT s.sink,
        CASE WHEN s.phase = 'diverged' THEN 'diverged' WHEN NOT s.enabled OR c.because IS NOT NULL THEN 'paused'
             WHEN pg_is_in_recovery() THEN 'standby' ELSE coalesce(w.state, 'starting') END AS state,
        coalesce(s.paused_because, c.because, w.detail) AS detail,
-       coalesce(w.documents, 0) AS documents, coalesce(w.deletes, 0) AS deletes,
-       coalesce(w.failures, 0) AS failures, coalesce(w.retries, 0) AS retries,
+       greatest(w.documents, t.documents) AS documents, greatest(w.deletes, t.deletes) AS deletes,
+       greatest(w.failures, t.failures) AS failures, greatest(w.retries, t.retries) AS retries,
        CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_lsn() - r.confirmed_flush_lsn)::bigint END AS lag_bytes,
-       r.confirmed_flush_lsn AS confirmed_lsn, w.last_error, w.last_error_at, nullif(w.pid, 0) AS pid
+       CASE WHEN pg_is_in_recovery() THEN NULL
+            WHEN w.pid <> 0 AND w.current_until IS NOT NULL AND w.oldest_commit IS NULL THEN 0
+            ELSE greatest(extract(epoch FROM clock_timestamp() -
+                 CASE WHEN w.pid <> 0 AND w.current_until IS NOT NULL THEN w.oldest_commit ELSE t.current_until END), 0)
+       END::double precision AS lag_seconds,
+       r.confirmed_flush_lsn AS confirmed_lsn, t.slot_lost_at, t.slot_lost_because,
+       w.last_error, w.last_error_at, nullif(w.pid, 0) AS pid
 FROM clickstream.sinks s
+JOIN clickstream._sink_totals t ON t.sink_id = s.id
 LEFT JOIN pg_replication_slots r ON r.slot_name = s.slot
 LEFT JOIN clickstream.worker_stats() w ON w.kind = 'sink' AND w.object_id = s.id
 CROSS JOIN LATERAL (SELECT clickstream._copied_because('sink', s.sink, s.system_identifier, s.database) AS because) c;
 COMMENT ON VIEW stat_sinks IS 'each sink: its state, documents acknowledged, how far behind the write-ahead log it is, its last error';
 COMMENT ON COLUMN stat_sinks.state IS 'starting, connecting, copying, running, waiting, diverged, paused or standby';
 COMMENT ON COLUMN stat_sinks.detail IS 'why it is in that state, where there is more to say';
-COMMENT ON COLUMN stat_sinks.documents IS 'sent and acknowledged since the sink''s worker started';
-COMMENT ON COLUMN stat_sinks.deletes IS 'deleted since the sink''s worker started';
-COMMENT ON COLUMN stat_sinks.failures IS 'documents that became dead letters since the sink''s worker started';
-COMMENT ON COLUMN stat_sinks.retries IS 'requests that were made again since the sink''s worker started';
+COMMENT ON COLUMN stat_sinks.documents IS 'sent and acknowledged since the sink was made; what is sent again after a crash counts again';
+COMMENT ON COLUMN stat_sinks.deletes IS 'deleted since the sink was made';
+COMMENT ON COLUMN stat_sinks.failures IS 'documents that became dead letters since the sink was made';
+COMMENT ON COLUMN stat_sinks.retries IS 'requests that were made again since the sink was made';
 COMMENT ON COLUMN stat_sinks.lag_bytes IS 'how much of the write-ahead log Elasticsearch has not acknowledged yet';
+COMMENT ON COLUMN stat_sinks.lag_seconds IS 'the age of the oldest commit that Elasticsearch has not acknowledged yet, 0 when there is none; while the sink does not follow the log, the time since it was last up to date';
+COMMENT ON COLUMN stat_sinks.slot_lost_at IS 'when it last lost or gave up its replication slot, NULL for never';
+COMMENT ON COLUMN stat_sinks.slot_lost_because IS 'why, and what was done about it';
 COMMENT ON COLUMN stat_sinks.last_error IS 'stays after the error is over: see last_error_at';
 
 -- what the columns above are that need few words
@@ -700,15 +722,17 @@ ALTER TABLE dead_letters ENABLE ROW LEVEL SECURITY;
 ALTER TABLE rollups ENABLE ROW LEVEL SECURITY;
 ALTER TABLE sinks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE sink_dead_letters ENABLE ROW LEVEL SECURITY;
+ALTER TABLE _sink_totals ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY own ON offsets USING (EXISTS (SELECT FROM clickstream.sources s WHERE s.source = offsets.source));
 CREATE POLICY own ON offset_gaps USING (EXISTS (SELECT FROM clickstream.sources s WHERE s.source = offset_gaps.source));
 CREATE POLICY own ON dead_letters USING (EXISTS (SELECT FROM clickstream.sources s WHERE s.source = dead_letters.source));
 CREATE POLICY own ON rollups USING (pg_has_role(owner, 'USAGE'));
 CREATE POLICY own ON sinks USING (pg_has_role(owner, 'USAGE'));
+CREATE POLICY own ON _sink_totals USING (EXISTS (SELECT FROM clickstream.sinks s WHERE s.id = _sink_totals.sink_id));
 CREATE POLICY own ON sink_dead_letters USING (EXISTS (SELECT FROM clickstream.sinks s WHERE s.sink = sink_dead_letters.sink));
 
-GRANT SELECT ON sources, offsets, offset_gaps, dead_letters, rollups, sinks, sink_dead_letters,
+GRANT SELECT ON sources, offsets, offset_gaps, dead_letters, rollups, sinks, sink_dead_letters, _sink_totals,
                 stat_sources, stat_rollups, stat_sinks TO PUBLIC;
 
 -- A dump carries what was declared and how far it has come.
@@ -722,4 +746,5 @@ SELECT pg_extension_config_dump('rollups', '');
 SELECT pg_extension_config_dump('rollups_id_seq', '');
 SELECT pg_extension_config_dump('sinks', '');
 SELECT pg_extension_config_dump('sinks_id_seq', '');
+SELECT pg_extension_config_dump('_sink_totals', '');
 SELECT pg_extension_config_dump('sink_dead_letters', '');

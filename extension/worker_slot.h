@@ -71,6 +71,8 @@ typedef struct WorkerSlot
 	int64		failures;
 	int64		retries;
 	XLogRecPtr	acknowledged;	/* a sink: everything before it is in Elasticsearch */
+	TimestampTz current_until;	/* a sink: so is all that was committed before; 0: does not follow the log */
+	TimestampTz oldest_commit;	/* a sink: of those that are not yet; 0: none is known */
 
 	/* a rollup: how far it is filled */
 	TimestampTz begun_at;		/* 0: not yet */

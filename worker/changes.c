@@ -64,6 +64,7 @@ struct ChangeStream
 	LogicalDecodeCommitCB plugin_commit;
 	bool		in_transaction;
 	XLogRecPtr	version;		/* of the transaction being told */
+	TimestampTz committed_at;
 
 	MemoryContext description_context;	/* of `relation`; reset when it is described anew */
 	RelationDescription relation;
@@ -201,7 +202,7 @@ take_relation(ChangeStream *stream, Message *message)
 static void
 take_change(ChangeStream *stream, Message *message, ChangeKind kind)
 {
-	RowChange	change = {kind, stream->version};
+	RowChange	change = {kind, stream->version, stream->committed_at};
 
 	if (take_int32(message) != stream->published)
 		return;
@@ -221,7 +222,7 @@ take_change(ChangeStream *stream, Message *message, ChangeKind kind)
 static void
 take_truncate(ChangeStream *stream, Message *message)
 {
-	RowChange	change = {CHANGE_TRUNCATE, stream->version};
+	RowChange	change = {CHANGE_TRUNCATE, stream->version, stream->committed_at};
 	uint32		n = take_int32(message);
 
 	(void) take_byte(message);	/* CASCADE, RESTART IDENTITY */
@@ -239,6 +240,7 @@ take_message(ChangeStream *stream, Message *message)
 	{
 		case LOGICAL_REP_MSG_BEGIN:
 			stream->version = take_int64(message);
+			stream->committed_at = take_int64(message);
 			stream->in_transaction = true;
 			break;
 		case LOGICAL_REP_MSG_COMMIT:
@@ -341,7 +343,8 @@ static void
 tell_large_change(ChangeStream *stream, Relation relation, HeapTuple old_row, HeapTuple new_row,
 				  ChangeKind kind)
 {
-	RowChange	change = {.kind = kind, .version = stream->version, .unfiltered = true};
+	RowChange	change = {.kind = kind, .version = stream->version,
+		.committed_at = stream->committed_at, .unfiltered = true};
 	MemoryContext context;
 	MemoryContext old;
 
@@ -383,6 +386,7 @@ change_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, Relatio
 		return;
 	}
 	stream->version = txn->final_lsn;
+	stream->committed_at = txn->xact_time.commit_time;
 	stream->in_transaction = true;
 	tell_large_change(stream, relation, old_row, new_row, kind_of_change(change));
 }

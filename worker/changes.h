@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
 /* a value in its text form, as the type's output function gives it under the pinned settings */
@@ -46,6 +47,7 @@ typedef struct RowChange
 {
 	ChangeKind	kind;
 	XLogRecPtr	version;		/* of the commit: where its record begins */
+	TimestampTz committed_at;
 	ColumnValue *old_values;	/* NULL: none; only those of the replica identity are there */
 	bool		old_is_whole;	/* REPLICA IDENTITY FULL: all of them */
 	ColumnValue *new_values;	/* NULL: none */

@@ -22,6 +22,7 @@ typedef struct SinkWorker
 	List	   *options;		/* of the connection; holds secrets */
 	Elasticsearch *client;
 	int			attempt;		/* failures in a row to reach Elasticsearch or to find it in order */
+	SinkTotals	saved;			/* as the catalog has them */
 } SinkWorker;
 
 /* Reads the sink's row anew; ends the process when it is not to run, or runs as another. */
@@ -44,6 +45,11 @@ extern void sink_note_fault(SinkWorker *worker, const char *why);
 extern void sink_wait(SinkWorker *worker, const char *why);
 
 extern void sink_acknowledge(SinkWorker *worker, XLogRecPtr position);
+
+/* sink_totals.c: the counters of all workers so far; outside of a transaction */
+extern void sink_totals_load(SinkWorker *worker);	/* from then on also saved at the end of the process */
+extern void sink_totals_save(SinkWorker *worker);	/* if they changed */
+extern void sink_note_lost_slot(SinkWorker *worker, const char *because);
 
 /* settings beyond background.c's, for whoever reads a sink's table */
 extern void sink_pin_settings(void);

@@ -187,6 +187,7 @@ sink_build(SinkWorker *worker)
 		swap_in(worker);
 		sink_store_refusals(worker, copy.bulk);
 		sink_acknowledge(worker, copy.version);
+		sink_totals_save(worker);
 		worker->attempt = 0;
 		sink_set_phase(worker, "following", NULL, copy.version);
 	}

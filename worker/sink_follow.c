@@ -24,6 +24,7 @@
 #include "duration.h"
 #include "sink.h"
 #include "sink_index.h"
+#include "sink_lag.h"
 #include "worker.h"
 
 #define READ_BYTES ((uint64) 1024 * 1024)
@@ -52,6 +53,7 @@ typedef struct Following
 	StringInfoData id;
 	StringInfoData old_id;
 	XLogRecPtr	covered;		/* all commits before it have been put into bulks */
+	SinkLag		lag;			/* commits put into bulks and not acknowledged */
 	MemoryContext reread_context;
 	List	   *rereads;
 	XLogRecPtr	reread_version;	/* of the row that is being read again */
@@ -79,10 +81,10 @@ give_up_slot(SinkWorker *worker)
 
 	if (sink->max_wal_lag == 0 || lag <= (uint64) sink->max_wal_lag)
 		return;
-	worker_set_error(worker->slot,
-					 psprintf("the replication slot was given up: it kept " UINT64_FORMAT
-							  " bytes of the write-ahead log, more than max_wal_lag; "
-							  "the index is built anew once Elasticsearch answers", lag));
+	sink_note_lost_slot(worker,
+						psprintf("the replication slot was given up: it kept " UINT64_FORMAT
+								 " bytes of the write-ahead log, more than max_wal_lag; "
+								 "the index is built anew once Elasticsearch answers", lag));
 	ereport(LOG,
 			(errmsg("clickstream sink \"%s\" gives up its replication slot \"%s\"", sink->name,
 					sink->slot),
@@ -441,10 +443,24 @@ take_change(Following *follow, const RowChange *change)
 }
 
 static void
+show_lag(Following *follow, TimestampTz current_until)
+{
+	WorkerSlot *slot = follow->worker->slot;
+
+	SpinLockAcquire(&slot->mutex);
+	slot->oldest_commit = sink_lag_oldest(&follow->lag);
+	if (current_until)
+		slot->current_until = current_until;
+	SpinLockRelease(&slot->mutex);
+}
+
+static void
 changed(void *arg, const RowChange *change)
 {
 	Following  *follow = arg;
 
+	if (sink_lag_put(&follow->lag, change->version, change->committed_at))
+		show_lag(follow, change->committed_at);
 	if (change->unfiltered && follow->filter)
 		take_unfiltered(follow, change);
 	else
@@ -556,6 +572,8 @@ acknowledge(Following *follow)
 		position = follow->covered;
 	changes_confirm(follow->stream, position);
 	sink_acknowledge(follow->worker, position);
+	sink_lag_acknowledged(&follow->lag, position);
+	show_lag(follow, sink_lag_oldest(&follow->lag));
 }
 
 static bool
@@ -615,6 +633,7 @@ look_at_catalog(Following *follow)
 {
 	if (!TimestampDifferenceExceeds(follow->looked_at, GetCurrentTimestamp(), LOOK_AGAIN_MS))
 		return;
+	sink_totals_save(follow->worker);
 	if (sink_has_changed(follow->worker))
 		worker_leave();
 	follow->looked_at = GetCurrentTimestamp();
@@ -626,6 +645,7 @@ one_round(Following *follow)
 	XLogRecPtr	before = follow->covered;
 	uint64		asked;
 	bool		urgent = someone_waits(follow, &asked);
+	TimestampTz begun = GetCurrentTimestamp();
 	bool		more = changes_read(follow->stream, READ_BYTES);
 
 	reread_rows(follow);
@@ -643,7 +663,11 @@ one_round(Following *follow)
 	if (more)
 		return;
 	if (bulk_is_empty(follow->bulk))
+	{
 		answer(follow, asked);
+		if (sink_lag_oldest(&follow->lag) == 0)
+			show_lag(follow, begun);
+	}
 	pause_at_end(follow, urgent);
 }
 
@@ -689,7 +713,7 @@ slot_is_there(SinkWorker *worker)
 {
 	if (changes_slot_is_usable(worker->sink->slot))
 		return true;
-	worker_set_error(worker->slot, "the replication slot was lost: the index is built anew");
+	sink_note_lost_slot(worker, "the replication slot was lost: the index is built anew");
 	ereport(LOG,
 			(errmsg("replication slot \"%s\" of clickstream sink \"%s\" was lost: its index is built anew",
 					worker->sink->slot, worker->sink->name),

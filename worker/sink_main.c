@@ -311,6 +311,7 @@ clickstream_sink_main(Datum main_arg)
 	SinkWorker	worker = {worker_attach(main_arg)};
 
 	sink_pin_settings();
+	sink_totals_load(&worker);
 	live(&worker);
 	proc_exit(0);
 }

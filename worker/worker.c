@@ -83,6 +83,8 @@ take_slot(WorkerSlot *slot)
 		slot->latch = MyLatch;
 		slot->left_on_purpose = false;
 		slot->lag = -1;
+		slot->current_until = 0;
+		slot->oldest_commit = 0;
 		if (slot->state == WORKER_STARTING)
 			slot->detail[0] = '\0';
 	}

@@ -121,6 +121,8 @@ sql("CREATE TABLE IF NOT EXISTS noise (i int); INSERT INTO noise VALUES ($_); SE
 wait_for($node, q{SELECT phase = 'new' FROM clickstream.sinks WHERE sink = 'bounded'}, 'bounded: begins anew');
 wait_for($node, q{SELECT NOT EXISTS (SELECT FROM pg_replication_slots r JOIN clickstream.sinks s ON s.slot = r.slot_name WHERE s.sink = 'bounded')}, 'bounded: the slot is given up');
 like(slurp_file($node->logfile), qr/sink "bounded" gives up its replication slot.*It kept \d+ bytes of the write-ahead log, and max_wal_lag is 16777216/s, 'bounded: the log says so');
+is(sql(q{SELECT slot_lost_at > now() - interval '1 minute', slot_lost_because LIKE 'the replication slot was given up: it kept % bytes%' FROM clickstream.stat_sinks WHERE sink = 'bounded'}),
+    't|t', 'bounded: and so does stat_sinks');
 is(es_count("$alias-bounded"), 1, 'bounded: the old index still serves searches');
 sql(q{INSERT INTO bounded VALUES (3, 'three')});
 sql("ALTER SERVER away OPTIONS (SET url '$ENV{ES_URL}')");

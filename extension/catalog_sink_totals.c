@@ -1,0 +1,71 @@
+/*
+ * catalog_sink_totals.c
+ *		Rows of clickstream._sink_totals as structs, and back.
+ *
+ * Owns every statement over that table.  A row is made and deleted with its sink.  A worker saves what it
+ * counted also when it ends, and then must wait for nobody.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "storage/lmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog_internal.h"
+
+static void *
+read_totals(Reader *reader)
+{
+	SinkTotals *totals = palloc0(sizeof(SinkTotals));
+
+	totals->documents = next_int8(reader);
+	totals->deletes = next_int8(reader);
+	totals->failures = next_int8(reader);
+	totals->retries = next_int8(reader);
+	totals->current_until = (TimestampTz) next_int8(reader);
+	return totals;
+}
+
+SinkTotals *
+catalog_sink_totals(int32 id)
+{
+	static Statement statement = {
+		"SELECT documents, deletes, failures, retries, current_until "
+	"FROM clickstream._sink_totals WHERE sink_id = $1"};
+
+	return catalog_read_by_id(&statement, id, read_totals);
+}
+
+void
+catalog_sink_totals_save(int32 id, const SinkTotals *totals)
+{
+	static Statement statement = {
+		"UPDATE clickstream._sink_totals SET documents = $2, deletes = $3, failures = $4, retries = $5, "
+		"current_until = coalesce($6, current_until) WHERE sink_id = "
+		"(SELECT sink_id FROM clickstream._sink_totals WHERE sink_id = $1 FOR UPDATE SKIP LOCKED)"};
+	Arguments	arguments = {0};
+
+	if (!ConditionalLockRelationOid(catalog_relation("_sink_totals"), RowExclusiveLock))
+		return;
+	put_int4(&arguments, id);
+	put_int8(&arguments, totals->documents);
+	put_int8(&arguments, totals->deletes);
+	put_int8(&arguments, totals->failures);
+	put_int8(&arguments, totals->retries);
+	put_value(&arguments, TIMESTAMPTZOID, TimestampTzGetDatum(totals->current_until),
+			  totals->current_until == 0);
+	(void) catalog_write_one(&statement, &arguments);
+}
+
+void
+catalog_sink_slot_lost(int32 id, const char *because)
+{
+	static Statement statement = {
+		"UPDATE clickstream._sink_totals SET slot_lost_at = clock_timestamp(), slot_lost_because = $2 "
+	"WHERE sink_id = $1"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, id);
+	put_text(&arguments, because);
+	(void) catalog_write_one(&statement, &arguments);
+}
