@@ -629,10 +629,21 @@ changes_confirm(ChangeStream *stream, XLogRecPtr position)
 	end_work(stream);
 }
 
+/* before 17 a checkpoint, and so a shutdown, saves a slot only when more than that has changed */
+void
+changes_save_position(void)
+{
+	if (MyReplicationSlot == NULL || MyReplicationSlot->data.persistency != RS_PERSISTENT)
+		return;
+	ReplicationSlotMarkDirty();
+	ReplicationSlotSave();
+}
+
 void
 changes_close(ChangeStream *stream)
 {
 	begin_work(stream);
+	changes_save_position();
 	FreeDecodingContext(stream->decoding);
 	ReplicationSlotRelease();
 	ResourceOwnerRelease(stream->owner, RESOURCE_RELEASE_BEFORE_LOCKS, false, true);

@@ -104,6 +104,9 @@ extern int	changes_columns(const ChangeStream *stream);
 extern XLogRecPtr changes_confirmed(const ChangeStream *stream);
 extern void changes_confirm(ChangeStream *stream, XLogRecPtr position);
 
+/* what was confirmed is on disk, too: after a restart no change is told again */
+extern void changes_save_position(void);
+
 extern void changes_close(ChangeStream *stream);
 
 #endif							/* CLICKSTREAM_CHANGES_H */

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "changes.h"
 #include "sink.h"
 #include "worker.h"
 
@@ -75,6 +76,7 @@ save_at_exit(int code, Datum argument)
 
 	if (code != 0 || IsTransactionState())
 		return;
+	changes_save_position();
 	take(worker->slot, &totals);
 	if (!are_equal(&totals, &worker->saved) || totals.current_until != 0)
 		save(worker, &totals);
