@@ -217,6 +217,12 @@ extern PGDLLEXPORT void catalog_sink_dead_letter_put(const char *sink, const cha
 													 int64 version, const char *document, int status,
 													 const char *type, const char *reason);
 
+/* ids of documents, in order, the next ones after that; of those alone, if `some` */
+extern PGDLLEXPORT List *catalog_sink_dead_letters(const char *sink, const char *after, List *only, bool some);
+
+/* one up to this version; how many that were */
+extern PGDLLEXPORT int catalog_sink_dead_letter_delete(const char *sink, const char *document_id, int64 version);
+
 /* the cluster and database we are in, as kept with each source and sink */
 extern PGDLLEXPORT bool catalog_is_here(uint64 system_identifier, Oid database);
 

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 
 #include "catalog_internal.h"
@@ -157,7 +158,8 @@ catalog_sink_dead_letter_put(const char *sink, const char *document_id, int64 ve
 		"type, reason) VALUES ($1, $2, $3, $4, $5, $6, $7) "
 		"ON CONFLICT (sink, document_id) DO UPDATE SET version = excluded.version, "
 		"document = excluded.document, status = excluded.status, type = excluded.type, "
-	"reason = excluded.reason, arrived_at = excluded.arrived_at"};
+		"reason = excluded.reason, arrived_at = excluded.arrived_at "
+	"WHERE sink_dead_letters.version <= excluded.version"};
 	Arguments	arguments = {0};
 
 	put_text(&arguments, sink);
@@ -168,4 +170,44 @@ catalog_sink_dead_letter_put(const char *sink, const char *document_id, int64 ve
 	put_text(&arguments, type);
 	put_text(&arguments, reason);
 	(void) catalog_write_one(&statement, &arguments);
+}
+
+static void *
+read_document_id(Reader *reader)
+{
+	return next_text(reader);
+}
+
+List *
+catalog_sink_dead_letters(const char *sink, const char *after, List *only, bool some)
+{
+	static Statement statement = {
+		"SELECT document_id FROM clickstream.sink_dead_letters WHERE sink = $1 AND document_id > $2 "
+	"AND (NOT $3 OR document_id = ANY ($4)) ORDER BY document_id LIMIT $5"};
+	Arguments	arguments = {0};
+	Datum	   *ids = palloc(sizeof(Datum) * Max(list_length(only), 1));
+	ListCell   *cell;
+
+	foreach(cell, only)
+		ids[foreach_current_index(cell)] = CStringGetTextDatum(lfirst(cell));
+	put_text(&arguments, sink);
+	put_text(&arguments, after);
+	put_bool(&arguments, some);
+	put_array(&arguments, TEXTOID, TEXTARRAYOID, ids, NULL, list_length(only));
+	put_int4(&arguments, CATALOG_LETTERS_AT_ONCE);
+	return catalog_read_all(&statement, &arguments, read_document_id);
+}
+
+int
+catalog_sink_dead_letter_delete(const char *sink, const char *document_id, int64 version)
+{
+	static Statement statement = {
+		"DELETE FROM clickstream.sink_dead_letters WHERE sink = $1 AND document_id = $2 AND version <= $3 "
+	"RETURNING 1"};
+	Arguments	arguments = {0};
+
+	put_text(&arguments, sink);
+	put_text(&arguments, document_id);
+	put_int8(&arguments, version);
+	return catalog_write_one(&statement, &arguments);
 }

@@ -202,9 +202,9 @@ CREATE FUNCTION seek_source(name text, "position" text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_seek_source';
 COMMENT ON FUNCTION seek_source IS 'moves a source to earliest, latest, a timestamp, or an offset for each partition as JSON: {"0": 42}; what was counted stays counted';
 
-CREATE FUNCTION replay_dead_letters(name text, "where" text DEFAULT NULL) RETURNS bigint
+CREATE FUNCTION replay_dead_letters(name text, "where" text DEFAULT NULL, kind text DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_replay_dead_letters';
-COMMENT ON FUNCTION replay_dead_letters IS 'decodes the dead letters of a source again, after their cause is mended: all, or those that a condition over the columns of dead_letters holds for; returns how many became rows; in a transaction of its own';
+COMMENT ON FUNCTION replay_dead_letters IS 'tries the dead letters of a source or sink again, after their cause is mended: all, or those that a condition over the columns of dead_letters or sink_dead_letters holds for; kind is needed where a sink has the name of a source; returns how many passed; in a transaction of its own';
 
 CREATE FUNCTION wait_for_source(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_wait_for_source';

@@ -64,6 +64,9 @@ extern void sink_unpublish(const char *publication);
 extern Sink *sink_of_caller(const char *name);
 extern Sink *sink_lock_of_caller(const char *name);
 
+/* sink_compare.c: throws unless the sink follows its table, so that its index can be looked at beside it */
+extern void sink_must_follow(const Sink *sink);
+
 /* sink_wait.c: the end of all that is committed now, which it brings to disk */
 extern PGDLLEXPORT XLogRecPtr sink_end_of_log(void);
 

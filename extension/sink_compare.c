@@ -23,7 +23,7 @@
 PG_FUNCTION_INFO_V1(clickstream_check_sink);
 
 static void
-check_state(const Sink *sink)
+refuse_after_changes(void)
 {
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		ereport(ERROR,
@@ -31,6 +31,11 @@ check_state(const Sink *sink)
 				 errmsg("check_sink cannot follow changes in the same transaction"),
 				 errdetail("It works in a transaction of its own, which does not see them."),
 				 errhint("Commit first.")));
+}
+
+void
+sink_must_follow(const Sink *sink)
+{
 	if (!sink->enabled || strcmp(sink->phase, "following") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -49,7 +54,8 @@ clickstream_check_sink(PG_FUNCTION_ARGS)
 	char	   *answer;
 
 	PreventCommandDuringRecovery("check_sink");
-	check_state(sink);
+	refuse_after_changes();
+	sink_must_follow(sink);
 	if (inquiry_ask("check_sink", DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(request))),
 					connection_options(sink->server, CONNECTION_ELASTICSEARCH, sink->owner), -1,
 					&answer) != INQUIRY_ANSWERED)

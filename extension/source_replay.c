@@ -19,6 +19,7 @@
 
 #include "connection.h"
 #include "inquiry.h"
+#include "sink_api.h"
 #include "source_api.h"
 
 PG_FUNCTION_INFO_V1(clickstream_replay_dead_letters);
@@ -40,13 +41,24 @@ refuse_after_changes(const char *function)
 
 /* ---------------------------------------------------------------- which dead letters */
 
+/* where the dead letters of a source or of a sink are */
+typedef struct LettersOf
+{
+	const char *table;
+	const char *owner;			/* the column with the name of whose they are */
+	const char *key;			/* the column that tells them apart */
+} LettersOf;
+
+static const LettersOf of_source = {"dead_letters", "source", "id"};
+static const LettersOf of_sink = {"sink_dead_letters", "sink", "document_id"};
+
 static void
 refuse_condition(const char *condition)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("\"%s\" is not a condition", condition),
-			 errdetail("It is one expression over the columns of clickstream.dead_letters."),
+			 errdetail("It is one expression over the columns of clickstream.dead_letters, or of sink_dead_letters for a sink."),
 			 errhint("Write such as $$ sqlstate = '23503' AND arrived_at > now() - interval '1 day' $$.")));
 }
 
@@ -70,10 +82,10 @@ require_expression(const char *condition)
 
 /* their ids, in order, as a list of JSON; with the caller's rights and search_path */
 static char *
-letters_for(const Source *source, const char *condition)
+letters_for(const LettersOf *kind, const char *name, const char *condition)
 {
 	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(source->name)};
+	Datum		values[] = {CStringGetTextDatum(name)};
 	MemoryContext caller = CurrentMemoryContext;
 	StringInfoData ids;
 
@@ -81,17 +93,17 @@ letters_for(const Source *source, const char *condition)
 	initStringInfo(&ids);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(psprintf("SELECT id FROM clickstream.dead_letters WHERE source "
-									   "OPERATOR(pg_catalog.=) $1 AND (%s\n) ORDER BY id", condition),
+	if (SPI_execute_with_args(psprintf("SELECT pg_catalog.to_json(%s)::pg_catalog.text FROM clickstream.%s "
+									   "WHERE %s OPERATOR(pg_catalog.=) $1 AND (%s\n) ORDER BY %s", kind->key,
+									   kind->table, kind->owner, condition, kind->key),
 							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for dead letters");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		bool		is_null;
-		int64		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &is_null));
+		char	   *id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 		MemoryContext spi = MemoryContextSwitchTo(caller);
 
-		appendStringInfo(&ids, "%s" INT64_FORMAT, i > 0 ? ", " : "", id);
+		appendStringInfo(&ids, "%s%s", i > 0 ? ", " : "", id);
 		MemoryContextSwitchTo(spi);
 	}
 	SPI_finish();
@@ -117,20 +129,69 @@ ask(const char *kind, const Source *source, const char *more, List *options, int
 	return answer;
 }
 
+/* the rest of a request that asks for some letters alone; empty for all */
+static const char *
+some_letters(const LettersOf *kind, const char *name, const char *condition)
+{
+	const char *more = condition ? psprintf(", \"letters\": [%s]", letters_for(kind, name, condition)) : "";
+
+	refuse_after_changes("replay_dead_letters");
+	return more;
+}
+
+static char *
+replay_source(const Source *source, const char *condition)
+{
+	return ask("replay", source, some_letters(&of_source, source->name, condition), NIL, -1);
+}
+
+static char *
+replay_sink(const Sink *sink, const char *condition)
+{
+	char	   *request;
+	char	   *answer;
+
+	sink_must_follow(sink);
+	request = psprintf("{\"sink\": %d%s}", sink->id, some_letters(&of_sink, sink->name, condition));
+	if (inquiry_ask("replay_sink", DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(request))),
+					connection_options(sink->server, CONNECTION_ELASTICSEARCH, sink->owner), -1,
+					&answer) != INQUIRY_ANSWERED)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the dead letters of sink \"%s\" could not be sent", sink->name),
+				 errdetail("%s.", answer),
+				 errhint("Look at server \"%s\" and at clickstream.stat_sinks, and try again.", sink->server)));
+	return answer;
+}
+
+/* without a kind the source is meant, if there is one of that name */
+static bool
+is_sink_meant(const char *name, const char *kind)
+{
+	if (kind == NULL)
+		return catalog_source_by_name(name) == NULL && catalog_sink_by_name(name) != NULL;
+	if (strcmp(kind, "sink") != 0 && strcmp(kind, "source") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" has no dead letters", kind),
+				 errhint("Give kind => 'source' or kind => 'sink'.")));
+	return strcmp(kind, "sink") == 0;
+}
+
 Datum
 clickstream_replay_dead_letters(PG_FUNCTION_ARGS)
 {
-	Source	   *source = source_of_caller(source_text_argument(fcinfo, 0, "the name of a source"));
-	const char *more = "";
+	char	   *name = source_text_argument(fcinfo, 0, "the name of a source or sink");
+	char	   *condition = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *kind = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	bool		of_a_sink = is_sink_meant(name, kind);
+	Source	   *source = of_a_sink ? NULL : source_of_caller(name);
+	Sink	   *sink = of_a_sink ? sink_of_caller(name) : NULL;
 	char	   *answer;
 
 	PreventCommandIfReadOnly("replay_dead_letters");
 	refuse_after_changes("replay_dead_letters");
-	if (!PG_ARGISNULL(1))
-		more = psprintf(", \"letters\": [%s]",
-						letters_for(source, text_to_cstring(PG_GETARG_TEXT_PP(1))));
-	refuse_after_changes("replay_dead_letters");
-	answer = ask("replay", source, more, NIL, -1);
+	answer = sink ? replay_sink(sink, condition) : replay_source(source, condition);
 	PG_RETURN_DATUM(DirectFunctionCall1(int8in, CStringGetDatum(answer)));
 }
 

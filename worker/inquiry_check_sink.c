@@ -10,35 +10,37 @@
  * worker comes as far as that, and then a document can differ for an honest reason only where its row
  * changed since: that is told by its version, or by a second pass over a new snapshot.  Only what differs in
  * both passes is reported.  Repairs carry as their version a position of the log up to which the second
- * snapshot sees every commit (boundary.c), so a change that follows is never undone by one.  Started by the SQL function check_sink.
+ * snapshot sees every commit (boundary.c), so a change that follows is never undone by one.  Where the second
+ * pass takes long, its later repairs are of rows that are read again at the end (sink_mend.c).  Started by
+ * the SQL function check_sink.
  */
 #include "postgres.h"
 
 #include <jansson.h>
 
-#include "access/xact.h"
 #include "access/xlog.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
-#include "storage/spin.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "background.h"
 #include "boundary.h"
 #include "copy.h"
-#include "inquiry_kinds.h"
-#include "sink.h"
+#include "inquiry_sink.h"
 #include "sink_api.h"
 #include "sink_index.h"
+#include "sink_mend.h"
 #include "worker.h"
 
 #define ROWS_AT_ONCE 500
 #define CATCH_UP_MS (60 * 1000)
-#define REPAIR_BYTES (4 * 1024 * 1024)
-#define PATIENCE_MS (60 * 1000)
+
+/*
+ * A document that is older than this is not sent any more: its row may have been deleted meanwhile, and
+ * Elasticsearch forgets that after a minute.
+ */
+#define FRESH_MS (20 * 1000)
 
 /* hashes of ids; sorted before it is searched */
 typedef struct IdSet
@@ -50,16 +52,19 @@ typedef struct IdSet
 
 typedef struct Comparison
 {
-	SinkWorker	worker;			/* no worker: what its functions need */
-	WorkerSlot	slot;
+	InquirySink inquired;
 	DocumentPlan *plan;
 	XLogRecPtr	before;			/* the log's end before the snapshot was taken */
+	TimestampTz begun_at;		/* when that was */
 	bool		repair;
 	IdSet		rows;			/* all ids of the table */
 	IdSet		found;			/* ids that differ in this pass */
 	IdSet	   *suspects;		/* ids that differed in the pass before; NULL in the first */
 	StringInfo	answer;			/* NULL in the first pass */
 	Bulk	   *bulk;			/* for repairs */
+	MendId	   *late;			/* repairs that would come too late after this snapshot */
+	int			n_late;
+	int			late_size;
 
 	/* rows that wait for company in a request */
 	MemoryContext context;		/* of the texts below */
@@ -111,10 +116,30 @@ id_set_has(const IdSet *set, const char *id, int length)
 
 /* ---------------------------------------------------------------- what differs */
 
+/* its row is read again once all are compared */
+static void
+repair_later(Comparison *comparison, const char *id, int length)
+{
+	char	   *bare_id = document_address_id(id, length);
+
+	if (comparison->n_late == comparison->late_size)
+	{
+		comparison->late_size = Max(comparison->late_size * 2, 1024);
+		comparison->late = comparison->late ?
+			repalloc_huge(comparison->late, sizeof(MendId) * comparison->late_size) :
+			MemoryContextAllocHuge(TopMemoryContext, sizeof(MendId) * comparison->late_size);
+	}
+	comparison->late[comparison->n_late++] = (MendId) {
+		.id = MemoryContextStrdup(TopMemoryContext, bare_id)
+	};
+}
+
 static void
 repair(Comparison *comparison, const char *id, int length, const char *document)
 {
-	if (document)
+	if (document && TimestampDifferenceExceeds(comparison->begun_at, GetCurrentTimestamp(), FRESH_MS))
+		repair_later(comparison, id, length);
+	else if (document)
 	{
 		appendStringInfoString(bulk_begin_index(comparison->bulk, id, length, comparison->before),
 							   document);
@@ -203,7 +228,7 @@ fail(const char *why)
 static void
 compare_portion(Comparison *comparison)
 {
-	Elasticsearch *client = comparison->worker.client;
+	Elasticsearch *client = comparison->inquired.worker.client;
 	ElasticsearchReply reply;
 	StringInfoData request;
 	json_t	   *root;
@@ -220,7 +245,7 @@ compare_portion(Comparison *comparison)
 	}
 	appendStringInfoString(&request, "]}");
 	elasticsearch_ask(client, "POST",
-					  elasticsearch_index_path(client, comparison->worker.sink->index, "/_mget"),
+					  elasticsearch_index_path(client, comparison->inquired.worker.sink->index, "/_mget"),
 					  request.data, &reply);
 	if (reply.status != 200)
 		fail(elasticsearch_error(&reply, NULL));
@@ -324,17 +349,18 @@ one_pass(Comparison *comparison, const Inquiry *inquiry)
 	RelationDescription *relation;
 	char	   *why;
 
-	worker_begin(&comparison->slot);
+	worker_begin(&comparison->inquired.slot);
 	comparison->before = boundary_of_log();
+	comparison->begun_at = GetCurrentTimestamp();
 	worker_commit();
-	worker_begin(&comparison->slot);
-	wait_for_sink(inquiry, comparison->worker.sink->id);
-	relation = copy_describe(comparison->worker.sink->relation);
-	comparison->plan = document_plan(relation, comparison->worker.sink);
-	copy_table(relation, copy_filter(comparison->worker.sink), take_row, comparison);
+	worker_begin(&comparison->inquired.slot);
+	wait_for_sink(inquiry, comparison->inquired.worker.sink->id);
+	relation = copy_describe(comparison->inquired.worker.sink->relation);
+	comparison->plan = document_plan(relation, comparison->inquired.worker.sink);
+	copy_table(relation, copy_filter(comparison->inquired.worker.sink), take_row, comparison);
 	compare_portion(comparison);
 	id_set_sort(&comparison->rows);
-	why = sink_index_each_id(comparison->worker.client, comparison->worker.sink->index,
+	why = sink_index_each_id(comparison->inquired.worker.client, comparison->inquired.worker.sink->index,
 							 take_document_id, comparison);
 	if (why)
 		fail(why);
@@ -346,57 +372,27 @@ one_pass(Comparison *comparison, const Inquiry *inquiry)
 	id_set_sort(&comparison->found);
 }
 
-static Bulk *
-open_bulk(Comparison *comparison)
-{
-	BulkOptions options = {
-		.alias = comparison->worker.sink->index,
-		.bytes = REPAIR_BYTES,
-		.slot = &comparison->slot,
-		.working_state = WORKER_RUNNING,
-		.patience_ms = PATIENCE_MS
-	};
-
-	return bulk_open(comparison->worker.client, &options);
-}
-
 static Comparison *
 start(const Inquiry *inquiry)
 {
 	Comparison *comparison = palloc0(sizeof(Comparison));
-	MemoryContext here = CurrentMemoryContext;
-	Sink	   *sink;
 
-	background_pin_settings();
-	sink_pin_settings();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(here);
-	sink = catalog_sink_by_id((int32) inquiry_number(inquiry, "sink"));
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(here);
-	if (sink == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the sink is not there for others yet, or no longer"),
-				 errhint("Commit what made it, and try again.")));
-
-	SpinLockInit(&comparison->slot.mutex);
-	ConditionVariableInit(&comparison->slot.changed);
-	comparison->slot.kind = WORKER_SINK;
-	comparison->slot.owner = sink->owner;
-	comparison->slot.object_id = sink->id;
-	strlcpy(comparison->slot.name, sink->name, sizeof(comparison->slot.name));
-	comparison->worker.slot = &comparison->slot;
-	comparison->worker.sink = sink;
-	comparison->worker.client = elasticsearch_open(inquiry->options);
-	comparison->bulk = open_bulk(comparison);
+	inquiry_sink_open(&comparison->inquired, inquiry);
+	comparison->bulk = inquiry_sink_bulk(&comparison->inquired);
 	comparison->repair = json_is_true(json_object_get(inquiry->request, "repair"));
-	comparison->context = AllocSetContextCreate(here, "rows to compare", ALLOCSET_DEFAULT_SIZES);
+	comparison->context = AllocSetContextCreate(CurrentMemoryContext, "rows to compare",
+												ALLOCSET_DEFAULT_SIZES);
 	initStringInfo(&comparison->id);
 	initStringInfo(&comparison->document);
 	return comparison;
+}
+
+static void
+store_refusals(void *arg, MendId *ids, int n)
+{
+	Comparison *comparison = arg;
+
+	sink_store_refusals(&comparison->inquired.worker, comparison->bulk);
 }
 
 InquiryResult
@@ -407,7 +403,7 @@ inquiry_check_sink(const Inquiry *inquiry, StringInfo answer)
 	IdSet		suspects;
 	char	   *why = NULL;
 
-	if (sink_index_look(comparison->worker.client, comparison->worker.sink, &why) != INDEX_OURS)
+	if (sink_index_look(comparison->inquired.worker.client, comparison->inquired.worker.sink, &why) != INDEX_OURS)
 	{
 		appendStringInfoString(answer, why);
 		return INQUIRY_REFUSED;
@@ -424,7 +420,9 @@ inquiry_check_sink(const Inquiry *inquiry, StringInfo answer)
 		comparison->rows.n = 0;
 		one_pass(comparison, inquiry);
 		MemoryContextSwitchTo(here);
-		sink_store_refusals(&comparison->worker, comparison->bulk);
+		sink_store_refusals(&comparison->inquired.worker, comparison->bulk);
+		sink_mend(&comparison->inquired.worker, comparison->bulk, comparison->late, comparison->n_late,
+				  store_refusals, comparison);
 	}
 	appendStringInfoChar(answer, ']');
 	return INQUIRY_ANSWERED;

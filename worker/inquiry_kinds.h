@@ -30,6 +30,7 @@ typedef InquiryResult (*InquiryKind) (const Inquiry *inquiry, StringInfo answer)
 extern InquiryResult inquiry_topic(const Inquiry *inquiry, StringInfo answer);
 extern InquiryResult inquiry_elasticsearch(const Inquiry *inquiry, StringInfo answer);
 extern InquiryResult inquiry_check_sink(const Inquiry *inquiry, StringInfo answer);
+extern InquiryResult inquiry_replay_sink(const Inquiry *inquiry, StringInfo answer);
 extern InquiryResult inquiry_preview(const Inquiry *inquiry, StringInfo answer);
 extern InquiryResult inquiry_replay(const Inquiry *inquiry, StringInfo answer);
 

@@ -41,6 +41,7 @@ static const struct
 	{"preview", inquiry_preview, true},
 	{"replay", inquiry_replay, true},
 	{"check_sink", inquiry_check_sink, true},
+	{"replay_sink", inquiry_replay_sink, true},
 };
 
 int64
