@@ -99,8 +99,7 @@ is(sql(q{SELECT * FROM clickstream.check_sink('busy')}), '', 'busy: nothing diff
 # --- a source and a sink of one name: the source, unless it is said otherwise ---
 
 sql(q{CREATE TABLE target (id int)});
-my $topic = unique('resend');
-new_topic($topic);
+my $topic = new_topic('resend');
 sql("SELECT clickstream.create_source('rows', server => 'kafka', topic => '$topic', target => 'target')");
 sql(qq{INSERT INTO clickstream.sink_dead_letters (sink, document_id, version, status, type, reason) VALUES ('rows', '11', 1, 400, 'x', 'y')});
 is(sql(q{SELECT clickstream.replay_dead_letters('rows')}), 0, 'one name: the source is meant');
