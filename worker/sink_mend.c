@@ -115,7 +115,11 @@ guess_texts(const Mending *mending, const char *id, char **texts)
 	list = json_loads(id, 0, NULL);
 	fits = json_is_array(list) && json_array_size(list) == mending->n_columns;
 	for (int i = 0; fits && i < mending->n_columns; i++)
+	{
 		texts[i] = text_of_json(json_array_get(list, i));
+		/* infinity and NaN, too, are null in an id */
+		fits = texts[i] != NULL;
+	}
 	json_decref(list);
 	return fits;
 }
