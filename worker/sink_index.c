@@ -313,9 +313,51 @@ sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical
 	return command(client, "POST", "/_aliases", body.data, false);
 }
 
+static bool
+has_all(json_t *fields, const DocumentPlan *plan, int which)
+{
+	StringInfoData text;
+	json_t	   *wanted;
+	json_t	   *field;
+	const char *name;
+	bool		all = true;
+
+	initStringInfo(&text);
+	document_append_mapping(plan, which, &text);
+	wanted = json_loadb(text.data, text.len, 0, NULL);
+	json_object_foreach(wanted, name, field)
+		all &= json_equal(json_object_get(json_object_get(fields, name), "type"), json_object_get(field, "type")) &&
+			json_object_get(field, "type") != NULL;
+	json_decref(wanted);
+	pfree(text.data);
+	return all;
+}
+
+/* Then it is left alone: to put a field again takes away what somebody has set for it since. */
+static bool
+is_complete(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan)
+{
+	ElasticsearchReply reply;
+	json_t	   *root;
+	json_t	   *index;
+	bool		complete = false;
+
+	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, sink->index, "/_mapping"), NULL, &reply);
+	if (reply.status != 200)
+		return false;
+	root = json_loadb(reply.text, reply.length, 0, NULL);
+	index = json_object_iter_value(json_object_iter(root));
+	for (int which = 0; which < DOCUMENT_MAPPINGS && !complete; which++)
+		complete = has_all(json_object_get(json_object_get(index, "mappings"), "properties"), plan, which);
+	json_decref(root);
+	return complete;
+}
+
 char *
 sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan, bool *refused)
 {
+	if (is_complete(client, sink, plan))
+		return NULL;
 	return put_mapping(client, elasticsearch_index_path(client, sink->index, "/_mapping"), mapping_definition,
 					   sink, plan, sink->physical_index, refused);
 }
