@@ -59,6 +59,21 @@ is((as_page('SHOW transaction_read_only'))[1], 'on', 'and it only reads');
 
 ok(IPC::Run::run([ "$top/deploy/local/venv", 'dashboard' ], '>', \my $venv), 'the Python environment is made') or BAIL_OUT('no Python environment');
 
+# --- as make demo serves it: beside the PostgreSQL of an instance, here one that is not running ---
+{
+    my $instance = "look$$";
+    my $dashboard = sub { my $out = qx('$top/deploy/local/dashboard' @_ --instance $instance 2>&1); chomp $out; return $out };
+    is($dashboard->('start'), '', 'the page of an instance starts, whether or not its PostgreSQL runs');
+    my $address = $dashboard->('address');
+    like($address, qr{^http://127\.0\.0\.1:\d+/$}, 'it has an address');
+    is(HTTP::Tiny->new->get($address)->{status}, 200, 'where it is');
+    like($dashboard->('status'), qr/^dashboard $instance: running, \Q$address\E/, 'its state can be asked');
+    $dashboard->('stop');
+    is(HTTP::Tiny->new->get($address)->{status}, 599, 'and it ends when it is told to');
+    $dashboard->('remove');
+    system("$top/deploy/local/postgres", 'remove', '--instance', $instance);
+}
+
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 my $url = "http://127.0.0.1:$port/";
 my ($page, $said);
@@ -191,6 +206,17 @@ shows('clicks', 'running', 'the source is running');
 shows('events_1m', 'complete', 'its rollup complete');
 wait_for($node, "SELECT clickstream.wait_for_sink('clicks_search', '10 s')", 'the sink has caught up');
 shows('clicks_search', 'running', 'and the sink running');
+
+# The page, psql and Elasticsearch give the same answer to the same question.
+es_refresh("${prefix}clicks");
+wait_until(
+    sub {
+        my ($from, $to) = split /\|/, value(q{SELECT to_char(date_trunc('minute', now()) - interval '59 minutes', i), to_char(now(), i)
+            FROM (VALUES ('YYYY-MM-DD"T"HH24:MI:SS"Z"')) v(i)});
+        my $reply = es('POST', "/${prefix}clicks/_count", { query => { range => { occurred_at => { gte => $from, lte => $to } } } });
+        return $browser->text('#events-hour') eq grouped($reply->{count});
+    },
+    'Elasticsearch counts as many events in the hour as the page', 60);
 $browser->picture("$pictures/page.png");
 $browser->screen(width => 1280, height => 1130, dark => 1);
 $browser->picture("$pictures/page-dark.png");
