@@ -79,6 +79,9 @@ _PG_init(void)
 	shmem_request_hook = request_shared_memory;
 	previous_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = fill_shared_memory;
+	/* pg_upgrade takes the database apart and puts it together: nothing of ours works or looks at it meanwhile */
+	if (IsBinaryUpgrade)
+		return;
 	launcher_register();
 	utility_hook_register();
 }
