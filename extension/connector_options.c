@@ -25,7 +25,7 @@ typedef struct ConnectorOption
 #define WAITED_FOR "what is away is waited for, without end and with growing pauses; nothing moves meanwhile"
 #define LETTERS "a record that cannot be a row is kept whole in clickstream.dead_letters, with its reason"
 #define REFUSED_DOCUMENTS "a document that Elasticsearch refuses is kept in clickstream.sink_dead_letters; the others go on"
-#define PEM "a file in PEM form, which the server option ca_file names"
+#define PEM "certificates and keys are in PEM form: ca_pem or ca_file of the server, certificate_pem and key_pem of the user mapping"
 
 static const ConnectorOption options[] = {
 	/* of every connector */
