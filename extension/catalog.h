@@ -109,6 +109,7 @@ typedef struct Rollup
 	List	   *keys;			/* of char *: output columns that are the group */
 	Jsonb	   *settings;
 	Interval   *retention;
+	Interval   *partition_interval;
 	bool		complete;
 	RollupPhase phase;
 } Rollup;
@@ -192,10 +193,14 @@ extern PGDLLEXPORT Rollup *catalog_rollup_by_relation(Oid rollup); /* NULL if th
 extern PGDLLEXPORT Rollup *catalog_rollup_by_id(int32 id);
 extern PGDLLEXPORT List *catalog_rollups(void); /* all, ordered by id */
 extern PGDLLEXPORT List *catalog_rollups_of_target(Oid target); /* ordered by id */
-extern PGDLLEXPORT List *catalog_rollups_to_fill(void); /* those that a worker is wanted for */
 extern PGDLLEXPORT int32 catalog_rollup_insert(const Rollup *rollup);
 extern PGDLLEXPORT void catalog_rollup_update(const Rollup *rollup);
 extern PGDLLEXPORT void catalog_rollup_delete(int32 id);
+
+/* rows that were too old for a rollup's retention when they came */
+extern void catalog_late_rows_insert(int32 rollup_id, int64 rows);
+extern void catalog_late_rows_sum_up(int32 rollup_id);
+extern void catalog_late_rows_delete(int32 rollup_id);
 
 /* groups noted while a rollup is filled: as bytea; takes away and returns the next ones */
 extern void catalog_noted_groups_insert(int32 rollup_id, const Datum *groups, int n);

@@ -2,7 +2,7 @@
  * catalog_rollups.c
  *		Rows of clickstream.rollups as structs, and back.
  *
- * Owns every statement over that table and clickstream.noted_groups.
+ * Owns every statement over that table, clickstream.noted_groups and clickstream.late_rows.
  */
 #include "postgres.h"
 
@@ -12,7 +12,7 @@
 
 #define ROLLUP_SELECT \
 	"SELECT id, rollup::oid, target::oid, definition::oid, owner::oid, query, keys::text[], " \
-	"settings, retention, complete, phase FROM clickstream.rollups "
+	"settings, retention, partition_interval, complete, phase FROM clickstream.rollups "
 
 static const char *const phases[] = {
 	[ROLLUP_WAITING] = "waiting", [ROLLUP_FILLING] = "filling", [ROLLUP_SETTLING] = "settling"
@@ -46,6 +46,7 @@ read_rollup(Reader *reader)
 	rollup->keys = next_texts(reader);
 	rollup->settings = next_jsonb(reader);
 	rollup->retention = next_interval(reader);
+	rollup->partition_interval = next_interval(reader);
 	rollup->complete = next_bool(reader);
 	rollup->phase = next_phase(reader);
 	return rollup;
@@ -62,6 +63,7 @@ put_rollup(Arguments *arguments, const Rollup *rollup)
 	put_names(arguments, rollup->keys);
 	put_jsonb(arguments, rollup->settings);
 	put_interval(arguments, rollup->retention);
+	put_interval(arguments, rollup->partition_interval);
 	put_bool(arguments, rollup->complete);
 	put_text(arguments, phases[rollup->phase]);
 }
@@ -94,15 +96,6 @@ catalog_rollups(void)
 }
 
 List *
-catalog_rollups_to_fill(void)
-{
-	static Statement statement = {ROLLUP_SELECT "WHERE phase IS NOT NULL ORDER BY id"};
-	Arguments	arguments = {0};
-
-	return catalog_read_all(&statement, &arguments, read_rollup);
-}
-
-List *
 catalog_rollups_of_target(Oid target)
 {
 	static Statement statement = {ROLLUP_SELECT "WHERE target = $1 ORDER BY id"};
@@ -117,8 +110,8 @@ catalog_rollup_insert(const Rollup *rollup)
 {
 	static Statement statement = {
 		"INSERT INTO clickstream.rollups (rollup, target, definition, owner, query, keys, "
-		"settings, retention, complete, phase) VALUES ($1, $2, $3, $4, $5, $6::name[], "
-	"coalesce($7, '{}'), $8, $9, $10) RETURNING id"};
+		"settings, retention, partition_interval, complete, phase) VALUES ($1, $2, $3, $4, $5, $6::name[], "
+	"coalesce($7, '{}'), $8, $9, $10, $11) RETURNING id"};
 	Arguments	arguments = {0};
 
 	put_rollup(&arguments, rollup);
@@ -131,7 +124,7 @@ catalog_rollup_update(const Rollup *rollup)
 	static Statement statement = {
 		"UPDATE clickstream.rollups SET rollup = $1, target = $2, definition = $3, owner = $4, "
 		"query = $5, keys = $6::name[], settings = coalesce($7, '{}'), retention = $8, "
-	"complete = $9, phase = $10 WHERE id = $11"};
+	"partition_interval = $9, complete = $10, phase = $11 WHERE id = $12"};
 	Arguments	arguments = {0};
 
 	put_rollup(&arguments, rollup);
@@ -187,6 +180,39 @@ void
 catalog_noted_groups_delete(int32 rollup_id)
 {
 	static Statement statement = {"DELETE FROM clickstream.noted_groups WHERE rollup_id = $1"};
+
+	catalog_write_by_id(&statement, rollup_id);
+}
+
+/* ---------------------------------------------------------------- late rows */
+
+/* A row for each time, so that writers do not wait for one another. */
+void
+catalog_late_rows_insert(int32 rollup_id, int64 rows)
+{
+	static Statement statement = {"INSERT INTO clickstream.late_rows (rollup_id, rows) VALUES ($1, $2)"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, rollup_id);
+	put_int8(&arguments, rows);
+	(void) catalog_write_one(&statement, &arguments);
+}
+
+void
+catalog_late_rows_sum_up(int32 rollup_id)
+{
+	static Statement statement = {
+		"WITH taken AS (DELETE FROM clickstream.late_rows WHERE ctid = ANY (ARRAY("
+		"SELECT ctid FROM clickstream.late_rows WHERE rollup_id = $1 FOR UPDATE SKIP LOCKED)) RETURNING rows) "
+		"INSERT INTO clickstream.late_rows (rollup_id, rows) SELECT $1, sum(rows) FROM taken HAVING count(*) > 0"};
+
+	catalog_write_by_id(&statement, rollup_id);
+}
+
+void
+catalog_late_rows_delete(int32 rollup_id)
+{
+	static Statement statement = {"DELETE FROM clickstream.late_rows WHERE rollup_id = $1"};
 
 	catalog_write_by_id(&statement, rollup_id);
 }

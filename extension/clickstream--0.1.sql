@@ -260,6 +260,7 @@ CREATE TABLE rollups (
     keys             name[] NOT NULL,
     settings         jsonb NOT NULL DEFAULT '{}',
     retention        interval,
+    partition_interval interval,
     complete         boolean NOT NULL DEFAULT false,
     phase            text CHECK (phase IN ('waiting', 'filling', 'settling')),
     created_at       timestamptz NOT NULL DEFAULT now()
@@ -269,6 +270,8 @@ COMMENT ON TABLE rollups IS 'each rollup: an aggregate query over a table, kept 
 COMMENT ON COLUMN rollups.definition IS 'a view with the rollup''s query as it is now understood; it follows renames';
 COMMENT ON COLUMN rollups.query IS 'the query as it was written';
 COMMENT ON COLUMN rollups.settings IS 'the settings that give the query its meaning, as they were when the rollup was made';
+COMMENT ON COLUMN rollups.retention IS 'how long groups are kept by their time key, NULL for ever';
+COMMENT ON COLUMN rollups.partition_interval IS 'the width of the partitions of the rollup''s table, NULL for a table that is not partitioned';
 COMMENT ON COLUMN rollups.complete IS 'whether all rows that were there before the rollup are in it';
 COMMENT ON COLUMN rollups.phase IS 'while a worker fills it: waiting, filling, settling';
 
@@ -277,6 +280,13 @@ CREATE TABLE noted_groups (
     keys             bytea NOT NULL
 );
 COMMENT ON TABLE noted_groups IS 'groups of a rollup that is being filled whose rows were changed or deleted meanwhile: computed again at the end';
+
+CREATE TABLE late_rows (
+    rollup_id        int NOT NULL,
+    rows             bigint NOT NULL
+);
+CREATE INDEX late_rows_rollup_id_idx ON late_rows (rollup_id);
+COMMENT ON TABLE late_rows IS 'rows that were older than a rollup''s retention when they came: see stat_rollups.late_rows';
 
 -- What a rollup's table and target call; not for anybody else.
 CREATE FUNCTION _rollup_trigger() RETURNS trigger
@@ -315,7 +325,8 @@ CREATE FUNCTION _digestible(value double precision) RETURNS double precision
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'clickstream_digestible';
 COMMENT ON FUNCTION _digestible IS 'the value itself, if a t-digest can take it: in the definitions of rollups with one';
 
-CREATE FUNCTION create_rollup(name text, query text, with_data boolean DEFAULT true, retention interval DEFAULT NULL)
+CREATE FUNCTION create_rollup(name text, query text, with_data boolean DEFAULT true, retention interval DEFAULT NULL,
+    partition_interval interval DEFAULT NULL)
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_create_rollup';
 COMMENT ON FUNCTION create_rollup IS 'makes a table of an aggregate query and keeps it exact in the transaction of every change';
 
@@ -599,7 +610,8 @@ SELECT r.rollup, r.target, r.complete,
        CASE WHEN r.complete THEN 'complete' WHEN r.phase IS NULL THEN 'incomplete' ELSE 'filling' END AS state,
        CASE WHEN r.phase = 'filling' THEN CASE WHEN p.groups_total > 0 THEN 'merging' ELSE 'reading' END ELSE r.phase END AS phase,
        p.detail, p.started_at, p.blocks_done, p.blocks_total, p.groups_done, p.groups_total,
-       p.last_error, p.last_error_at, nullif(p.pid, 0) AS pid
+       p.last_error, p.last_error_at, nullif(p.pid, 0) AS pid,
+       (SELECT coalesce(sum(l.rows), 0)::bigint FROM clickstream.late_rows l WHERE l.rollup_id = r.id) AS late_rows
 FROM clickstream.rollups r
 LEFT JOIN clickstream._rollup_progress() p ON p.rollup_id = r.id AND r.phase IS NOT NULL;
 COMMENT ON VIEW stat_rollups IS 'each rollup: whether it is complete, and while it is filled, how far that is';
@@ -608,6 +620,7 @@ COMMENT ON COLUMN stat_rollups.phase IS 'while it is filled: waiting for a momen
 COMMENT ON COLUMN stat_rollups.blocks_done IS 'blocks of the table that are read, of blocks_total';
 COMMENT ON COLUMN stat_rollups.groups_done IS 'groups of those read that are in the rollup, of groups_total';
 COMMENT ON COLUMN stat_rollups.last_error IS 'why it began again, if it did';
+COMMENT ON COLUMN stat_rollups.late_rows IS 'rows that were older than the retention when they came: they are in the table, not in the rollup';
 
 CREATE VIEW stat_sinks WITH (security_invoker = true) AS
 SELECT s.sink,
@@ -720,6 +733,7 @@ ALTER TABLE offsets ENABLE ROW LEVEL SECURITY;
 ALTER TABLE offset_gaps ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dead_letters ENABLE ROW LEVEL SECURITY;
 ALTER TABLE rollups ENABLE ROW LEVEL SECURITY;
+ALTER TABLE late_rows ENABLE ROW LEVEL SECURITY;
 ALTER TABLE sinks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE sink_dead_letters ENABLE ROW LEVEL SECURITY;
 ALTER TABLE _sink_totals ENABLE ROW LEVEL SECURITY;
@@ -728,11 +742,12 @@ CREATE POLICY own ON offsets USING (EXISTS (SELECT FROM clickstream.sources s WH
 CREATE POLICY own ON offset_gaps USING (EXISTS (SELECT FROM clickstream.sources s WHERE s.source = offset_gaps.source));
 CREATE POLICY own ON dead_letters USING (EXISTS (SELECT FROM clickstream.sources s WHERE s.source = dead_letters.source));
 CREATE POLICY own ON rollups USING (pg_has_role(owner, 'USAGE'));
+CREATE POLICY own ON late_rows USING (EXISTS (SELECT FROM clickstream.rollups r WHERE r.id = late_rows.rollup_id));
 CREATE POLICY own ON sinks USING (pg_has_role(owner, 'USAGE'));
 CREATE POLICY own ON _sink_totals USING (EXISTS (SELECT FROM clickstream.sinks s WHERE s.id = _sink_totals.sink_id));
 CREATE POLICY own ON sink_dead_letters USING (EXISTS (SELECT FROM clickstream.sinks s WHERE s.sink = sink_dead_letters.sink));
 
-GRANT SELECT ON sources, offsets, offset_gaps, dead_letters, rollups, sinks, sink_dead_letters, _sink_totals,
+GRANT SELECT ON sources, offsets, offset_gaps, dead_letters, rollups, late_rows, sinks, sink_dead_letters, _sink_totals,
                 stat_sources, stat_rollups, stat_sinks TO PUBLIC;
 
 -- A dump carries what was declared and how far it has come.
@@ -744,6 +759,7 @@ SELECT pg_extension_config_dump('dead_letters', '');
 SELECT pg_extension_config_dump('dead_letters_id_seq', '');
 SELECT pg_extension_config_dump('rollups', '');
 SELECT pg_extension_config_dump('rollups_id_seq', '');
+SELECT pg_extension_config_dump('late_rows', '');
 SELECT pg_extension_config_dump('sinks', '');
 SELECT pg_extension_config_dump('sinks_id_seq', '');
 SELECT pg_extension_config_dump('_sink_totals', '');

@@ -42,12 +42,14 @@
 #include "rollup_api.h"
 #include "rollup_depend.h"
 #include "rollup_lock.h"
+#include "rollup_partition.h"
 #include "rollup_query.h"
 #include "rollup_refresh.h"
 #include "rollup_rules.h"
 #include "rollup_set.h"
 #include "rollup_tame.h"
 #include "rollup_trigger.h"
+#include "source_api.h"
 #include "statement.h"
 #include "worker_slot.h"
 
@@ -176,11 +178,12 @@ keys_may_be_null(const RollupQuery *query)
  * longer than all the rest.
  */
 static Oid
-make_table(const RangeVar *name, Oid schema, const RollupQuery *query)
+make_table(const RangeVar *name, Oid schema, const RollupQuery *query, bool partitioned)
 {
 	const char *table = quote_qualified_identifier(get_namespace_name(schema), name->relname);
 	bool		unlogged = get_rel_persistence(query->target) == RELPERSISTENCE_UNLOGGED;
 	bool		nulls = keys_may_be_null(query);
+	RollupOutput *time = partitioned ? list_nth(query->outputs, rollup_query_time_column(query) - 1) : NULL;
 	StringInfoData sql;
 
 	initStringInfo(&sql);
@@ -190,7 +193,10 @@ make_table(const RangeVar *name, Oid schema, const RollupQuery *query)
 		appendStringInfo(&sql, ", UNIQUE NULLS NOT DISTINCT (%s)", key_names(query));
 	else
 		appendStringInfo(&sql, ", PRIMARY KEY (%s)", key_names(query));
-	appendStringInfoString(&sql, ") WITH (fillfactor = 50, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05)");
+	if (partitioned)
+		appendStringInfo(&sql, ") PARTITION BY RANGE (%s)", quote_identifier(time->name));
+	else
+		appendStringInfoString(&sql, ") WITH (" ROLLUP_STORAGE ")");
 	run_ddl(sql.data);
 	if (nulls)
 		run_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", table));
@@ -256,7 +262,7 @@ key_list(const RollupQuery *query)
 }
 
 static void
-record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, Interval *retention,
+record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, const Rollup *wanted,
 	   RollupPhase phase, bool complete)
 {
 	Rollup		row = {0};
@@ -268,7 +274,8 @@ record(Oid rollup, Oid definition, const RollupQuery *query, const char *text, I
 	row.query = pstrdup(text);
 	row.keys = key_list(query);
 	row.settings = rollup_settings_now();
-	row.retention = retention;
+	row.retention = wanted->retention;
+	row.partition_interval = wanted->partition_interval;
 	row.complete = complete;
 	row.phase = phase;
 	(void) catalog_rollup_insert(&row);
@@ -303,6 +310,27 @@ refuse_retention(const RollupQuery *query, const Interval *retention)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the retention of a rollup must be longer than nothing"),
 				 errhint("Write for example '1 year', or leave it out to keep groups for ever.")));
+}
+
+static void
+refuse_partitions(const RollupQuery *query, Interval *width, const Interval *retention)
+{
+	AttrNumber	time = rollup_query_time_column(query);
+	RollupOutput *key = time == 0 ? NULL : list_nth(query->outputs, time - 1);
+
+	if (width == NULL)
+		return;
+	if (key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a rollup without a group key that is a point in time cannot be partitioned"),
+				 errhint("Group by the time as well, or leave out partition_interval.")));
+	if (key->may_be_null)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("group key \"%s\" may be NULL, which has no place in a range of time", key->name),
+				 errhint("Declare the column NOT NULL, or leave out partition_interval.")));
+	source_check_partition_interval(width, retention, key->type);
 }
 
 static Oid
@@ -354,23 +382,23 @@ leave_to_worker(const char *name)
 }
 
 static void
-create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *retention)
+create_rollup(const RangeVar *name, const char *text, bool with_data, const Rollup *wanted)
 {
 	Oid			schema = creation_schema(name);
 	RawStmt    *raw;
 	RollupQuery *query;
-	Rollup		wanted = {.retention = retention};
-	RollupRange kept = {.has_from = retention != NULL};
+	RollupRange kept = {.has_from = wanted->retention != NULL};
 	RollupSet  *set;
 	Oid			rollup;
 	Oid			definition;
 	bool		for_worker;
 
-	kept.from = rollup_oldest(&wanted);
+	kept.from = rollup_oldest(wanted);
 	refuse_taken_name(name, schema);
 	query = rollup_rules_parse(text, is_target_of_source, &raw);
 	refuse_rollup_as_target(query->target);
-	refuse_retention(query, retention);
+	refuse_retention(query, wanted->retention);
+	refuse_partitions(query, wanted->partition_interval, wanted->retention);
 	require_owner(query->target);
 	for_worker = with_data && is_for_worker(query->target);
 	if (!for_worker || !rollup_triggers_are_installed(query->target))
@@ -380,9 +408,9 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *
 	}
 
 	definition = make_definition(name, schema, raw, text);
-	rollup = make_table(name, schema, query);
+	rollup = make_table(name, schema, query, wanted->partition_interval != NULL);
 	rollup_guard_install(rollup, query->n_columns);
-	record(rollup, definition, query, text, retention,
+	record(rollup, definition, query, text, wanted,
 		   for_worker ? ROLLUP_WAITING : ROLLUP_FILLED, with_data && !for_worker);
 	rollup_set_changed(query->target);
 	CommandCounterIncrement();
@@ -400,6 +428,8 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, Interval *
 Datum
 clickstream_create_rollup(PG_FUNCTION_ARGS)
 {
+	Rollup		wanted = {0};
+	Interval	width;
 	int			i;
 
 	for (i = 0; i < 3; i++)
@@ -410,8 +440,13 @@ clickstream_create_rollup(PG_FUNCTION_ARGS)
 					 errmsg("name, query and with_data of a rollup cannot be NULL"),
 					 errhint("SELECT clickstream.create_rollup('name', 'SELECT … FROM table GROUP BY …').")));
 	}
-	create_rollup(name_argument(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)),
-				  PG_GETARG_BOOL(2), PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3));
+	wanted.retention = PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3);
+	if (!PG_ARGISNULL(4))
+	{
+		width = *PG_GETARG_INTERVAL_P(4);
+		wanted.partition_interval = &width;
+	}
+	create_rollup(name_argument(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_BOOL(2), &wanted);
 	PG_RETURN_VOID();
 }
 
@@ -423,6 +458,7 @@ rollup_forget(const Rollup *rollup)
 {
 	catalog_rollup_delete(rollup->id);
 	catalog_noted_groups_delete(rollup->id);
+	catalog_late_rows_delete(rollup->id);
 	CommandCounterIncrement();
 	if (get_rel_name(rollup->target) == NULL)
 		return;

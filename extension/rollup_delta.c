@@ -39,6 +39,7 @@
 #include "rollup_batch.h"
 #include "rollup_delta.h"
 #include "rollup_depend.h"
+#include "rollup_late.h"
 #include "rollup_merge.h"
 #include "rollup_note.h"
 #include "rollup_query.h"
@@ -217,6 +218,7 @@ make_plan(Rollup *rollup)
 	plan->name = get_rel_name(rollup->rollup);
 	plan->query = rollup_query_of_definition(rollup->definition, rollup->target);
 	plan->merge = rollup_merge_create(plan->query, rollup->rollup);
+	plan->merge->partition_interval = rollup->partition_interval;
 	return plan;
 }
 
@@ -482,13 +484,17 @@ retire_groups(RollupPlan *plan)
 	if (plan->rollup->retention == NULL || now - plan->retired_at < USECS_PER_MINUTE)
 		return;
 	plan->retired_at = now;
-	rollup_merge_retire(plan->merge, rollup_oldest(plan->rollup));
+	if (!IsolationUsesXactSnapshot())
+		catalog_late_rows_sum_up(plan->rollup->id);
+	if (plan->rollup->partition_interval == NULL)
+		rollup_merge_retire(plan->merge, rollup_oldest(plan->rollup));
 }
 
 static void
 add_rows(RollupSet *set, RollupPlan *plan, const Change *change)
 {
-	Tuplestorestate *states = states_of_rows(set, plan, change->fresh, change->desc);
+	Tuplestorestate *states = rollup_without_late(plan->rollup, plan->merge,
+												  states_of_rows(set, plan, change->fresh, change->desc), true);
 
 	if (tuplestore_tuple_count(states) > 0)
 		rollup_merge_run(plan->merge, ROLLUP_ADD, states);
@@ -503,7 +509,7 @@ states_of_part(RollupSet *set, RollupPlan *plan, const Change *change, Tuplestor
 {
 	if (part == NULL || part == change->all)
 		return part == NULL ? NULL : all_states;
-	return states_of_rows(set, plan, part, change->desc);
+	return rollup_without_late(plan->rollup, plan->merge, states_of_rows(set, plan, part, change->desc), false);
 }
 
 static void
@@ -519,7 +525,8 @@ recompute_groups(RollupSet *set, RollupPlan *plan, const Change *change)
 	RollupTouched touched = {.again = change->again, .except = change->except};
 	bool		computed = true;
 
-	touched.groups = states_of_rows(set, plan, change->all, change->desc);
+	touched.groups = rollup_without_late(plan->rollup, plan->merge,
+										 states_of_rows(set, plan, change->all, change->desc), false);
 	if (plan->rollup->phase == ROLLUP_FILLING)
 		rollup_note_groups(plan->merge, plan->rollup->id, touched.groups);
 	else if (tuplestore_tuple_count(touched.groups) > 0)
@@ -736,8 +743,9 @@ compute_states_of_batch(RollupSet *set, RollupPlan *plan, const Change *change)
 {
 	MemoryContext caller = MemoryContextSwitchTo(rollup_batch_memory(change->batch));
 
-	plan->states = change->is_few ? states_of_few(plan, change->batch) :
-		rollup_states_of_batch(plan->delta_of_batch, change->batch);
+	plan->states = rollup_without_late(plan->rollup, plan->merge,
+									   change->is_few ? states_of_few(plan, change->batch) :
+									   rollup_states_of_batch(plan->delta_of_batch, change->batch), true);
 	MemoryContextSwitchTo(caller);
 }
 

@@ -44,6 +44,7 @@
 
 #include "compat.h"
 #include "rollup_merge.h"
+#include "rollup_partition.h"
 #include "rollup_upsert.h"
 #include "rollup_values.h"
 #include "statement.h"
@@ -627,6 +628,7 @@ run_statement_of(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *stat
 void
 rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
 {
+	rollup_partitions_make(merge, states);
 	if (kind == ROLLUP_ADD && rollup_merge_adds_without_statement(merge) && may_write(merge->rollup))
 		run_upsert(merge, states);
 	else

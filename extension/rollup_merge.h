@@ -35,6 +35,7 @@ typedef struct RollupMerge
 	const RollupQuery *query;
 	Oid			rollup;
 	TupleDesc	states_desc;	/* of the tuples merged: rollup_query_state_columns */
+	const Interval *partition_interval; /* NULL: the table is not partitioned; given by the caller */
 	SPIPlanPtr	plans[ROLLUP_N_MERGES];
 	struct RollupUpsert *upsert;	/* adds without a statement; NULL if it cannot, or nobody has looked */
 	bool		looked_for_upsert;

@@ -464,6 +464,15 @@ rollup_triggers_remove(Oid target)
 		rollup_trigger_remove_from(lfirst_oid(cell));
 }
 
+void
+rollup_guard_install_on_partition(Oid partition)
+{
+	run_ddl(psprintf("CREATE TRIGGER " ROLLUP_GUARD " "
+					 "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s "
+					 "FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_guard()",
+					 qualified_name(partition)));
+}
+
 /*
  * One trigger refuses; the other is never called: it is there to depend on the columns that clickstream
  * fills, in a dump, too, so that they can be renamed, but neither dropped nor given another type.
@@ -476,10 +485,7 @@ rollup_guard_install(Oid rollup, int n_columns)
 	initStringInfo(&columns);
 	for (int n = 1; n <= n_columns; n++)
 		appendStringInfo(&columns, "%s%s", n > 1 ? ", " : "", quote_identifier(get_attname(rollup, n, false)));
-	run_ddl(psprintf("CREATE TRIGGER " ROLLUP_GUARD " "
-					 "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s "
-					 "FOR EACH STATEMENT EXECUTE FUNCTION clickstream._rollup_guard()",
-					 qualified_name(rollup)));
+	rollup_guard_install_on_partition(rollup);
 	run_ddl(psprintf("CREATE TRIGGER " ROLLUP_GUARD "_columns BEFORE UPDATE OF %s ON %s "
 					 "FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION clickstream._rollup_guard()",
 					 columns.data, qualified_name(rollup)));

@@ -32,5 +32,6 @@ extern List *rollup_trigger_strays(void);
 /* the trigger that keeps others from changing a rollup's table */
 #define ROLLUP_GUARD "clickstream_rollup_guard"
 extern void rollup_guard_install(Oid rollup, int n_columns);
+extern void rollup_guard_install_on_partition(Oid partition);
 
 #endif							/* CLICKSTREAM_ROLLUP_TRIGGER_H */

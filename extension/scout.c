@@ -24,6 +24,7 @@
 #include "background.h"
 #include "catalog.h"
 #include "launcher.h"
+#include "rollup_partition.h"
 #include "worker_slot.h"
 
 /* a worker that this database wants */
@@ -121,12 +122,12 @@ read_wanted(void)
 		if (sink_may_run(sink))
 			list = want(list, WORKER_SINK, sink->id, sink->name, 0, 1, sink->owner);
 	}
-	foreach(cell, catalog_rollups_to_fill())
+	foreach(cell, catalog_rollups())
 	{
 		Rollup	   *rollup = lfirst(cell);
 		char	   *name = get_rel_name(rollup->rollup);
 
-		if (name != NULL)
+		if (name != NULL && (rollup->phase != ROLLUP_FILLED || rollup_has_old_partition(rollup)))
 			list = want(list, WORKER_ROLLUP, rollup->id, name, 0, 1, rollup->owner);
 	}
 	return list;

@@ -94,4 +94,7 @@ extern Jsonb *source_check_columns(Relation target, Jsonb *columns);
 extern Source *source_of_caller(const char *name);
 extern Source *source_lock_of_caller(const char *name);
 
+/* the same rules for the partitions of a rollup, by a key of that type; hours that make days become days */
+extern void source_check_partition_interval(Interval *width, const Interval *retention, Oid type);
+
 #endif							/* CLICKSTREAM_SOURCE_API_H */

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"
@@ -112,13 +113,23 @@ check_partition_interval(Interval *width)
 }
 
 static void
-check_retention(const Source *source)
+check_retention(const Interval *retention, const Interval *width)
 {
-	if (source->retention != NULL && source->partition_interval != NULL &&
-		DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(source->retention),
-										 IntervalPGetDatum(source->partition_interval))))
+	if (retention != NULL && width != NULL &&
+		DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(retention), IntervalPGetDatum(width))))
 		refuse("Rows are dropped a partition at a time: keep them for one partition_interval at least.",
 			   "retention cannot be shorter than partition_interval");
+}
+
+void
+source_check_partition_interval(Interval *width, const Interval *retention, Oid type)
+{
+	if (!is_positive(width))
+		refuse("Give the width of a partition, such as '1 day'.", "partition_interval must be positive");
+	check_partition_interval(width);
+	if (type == DATEOID && width->time != 0)
+		refuse("Give days or months.", "partition_interval must be whole days where the time key is a date");
+	check_retention(retention, width);
 }
 
 static void
@@ -190,7 +201,7 @@ source_check(Source *source)
 	check_numbers(source);
 	if (source->partition_interval != NULL)
 		check_partition_interval(source->partition_interval);
-	check_retention(source);
+	check_retention(source->retention, source->partition_interval);
 	check_words(source);
 	check_consumer_group(source->consumer_group);
 	check_dead_letter_retention(source->dead_letter_retention);

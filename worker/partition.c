@@ -48,8 +48,8 @@ default_holds_rows(const PartitionModel *model, const TimeRange *range)
 		return false;
 	run_statement(psprintf("SELECT FROM %s WHERE %s >= %s AND %s < %s LIMIT 1",
 						   qualified_name(model->default_partition),
-						   model->column_sql, partition_bound_literal(range->from, model->type),
-						   model->column_sql, partition_bound_literal(range->to, model->type)));
+						   model->column_sql, time_range_literal(range->from, model->type),
+						   model->column_sql, time_range_literal(range->to, model->type)));
 	return SPI_processed > 0;
 }
 
@@ -60,8 +60,8 @@ plan(const Source *source, PartitionTask *task)
 	Relation	target = table_open(source->target, ShareUpdateExclusiveLock);
 	PartitionModel *model = NULL;
 
-	task->range = partition_interval_around(source->partition_interval, partition_time_type(target), task->time);
-	if (partition_cut_to_gap(target, task->time, &task->range))
+	task->range = time_range_around(source->partition_interval, partition_time_type(target), task->time);
+	if (time_range_cut_to_gap(target, partition_time_type(target), task->time, &task->range))
 		model = partition_model(target, task->range.from);
 	table_close(target, NoLock);
 	return model;
@@ -212,7 +212,7 @@ partitions_ahead(WorkerSlot *slot, const Source *source, TimestampTz *last, int 
 
 	if (source->partition_interval == NULL || !partition_is_due(last))
 		return;
-	times[1] = partition_interval_around(source->partition_interval, TIMESTAMPTZOID, times[0]).to;
+	times[1] = time_range_around(source->partition_interval, TIMESTAMPTZOID, times[0]).to;
 	partitions_make(slot, source, times, 2, &made);
 	if (made.reason == NULL)
 		*failures = 0;

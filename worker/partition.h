@@ -14,13 +14,8 @@
 #include "datatype/timestamp.h"
 
 #include "catalog.h"
+#include "time_range.h"
 #include "worker_slot.h"
-
-typedef struct TimeRange
-{
-	TimestampTz from;
-	TimestampTz to;
-} TimeRange;
 
 /* what came of it; the lists are of TimeRange * */
 typedef struct PartitionsMade

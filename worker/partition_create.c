@@ -67,7 +67,7 @@ sibling_of(Relation target, TimestampTz from)
 
 		if (part < 0 || get_rel_relkind(parts->oids[part]) == RELKIND_FOREIGN_TABLE)
 			continue;
-		if (OidIsValid(sibling) && partition_bound_time(bounds, at, type) > from)
+		if (OidIsValid(sibling) && time_range_bound(bounds, at, type) > from)
 			break;
 		sibling = parts->oids[part];
 	}
@@ -383,7 +383,7 @@ create_beside(const PartitionModel *model, const char *plain)
 void
 partition_create(const PartitionModel *model, const Interval *width, const TimeRange *range)
 {
-	char	   *plain = free_name(model->table, partition_suffix(width, range->from), model->schema);
+	char	   *plain = free_name(model->table, time_range_suffix(width, range->from), model->schema);
 	char	   *name = in_schema(model, plain);
 	Oid			partition;
 	List	   *made;
@@ -391,8 +391,8 @@ partition_create(const PartitionModel *model, const Interval *width, const TimeR
 
 	create_beside(model, plain);
 	run_statement(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", model->table_sql, name,
-						   partition_bound_literal(range->from, model->type),
-						   partition_bound_literal(range->to, model->type)));
+						   time_range_literal(range->from, model->type),
+						   time_range_literal(range->to, model->type)));
 	partition = get_relname_relid(plain, model->schema);
 	made = find_all_inheritors(partition, NoLock, NULL);
 	foreach(cell, made)

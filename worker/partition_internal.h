@@ -19,19 +19,6 @@
 /* the type of the one time column by which the target is partitioned; throws when there is none */
 extern Oid	partition_time_type(Relation target);
 
-/* bound number `at` of the target as a time */
-extern TimestampTz partition_bound_time(PartitionBoundInfo bounds, int at, Oid type);
-
-/* the interval around a time: counted from 2000 on, in UTC; weeks begin on Monday */
-extern TimeRange partition_interval_around(const Interval *width, Oid type, TimestampTz time);
-
-/* false when a partition but the default one has the time; else the range is cut to the gap around it */
-extern bool partition_cut_to_gap(Relation target, TimestampTz time, TimeRange *range);
-
-/* as SQL and as the end of a name */
-extern char *partition_bound_literal(TimestampTz time, Oid type);
-extern char *partition_suffix(const Interval *width, TimestampTz from);
-
 /* ---------------------------------------------------------------- partition_create.c */
 
 /* what a new partition takes from its table: the table itself may not be open while it is altered */

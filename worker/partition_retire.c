@@ -48,7 +48,7 @@ find_old(Relation target, const Retirement *round)
 	{
 		int			part = bounds->indexes[at]; /* the one that ends at this bound */
 
-		if (part < 0 || partition_bound_time(bounds, at, type) > round->oldest)
+		if (part < 0 || time_range_bound(bounds, at, type) > round->oldest)
 			continue;
 		if (get_rel_relkind(parts->oids[part]) != RELKIND_FOREIGN_TABLE &&
 			!list_member_oid(round->tried, parts->oids[part]))

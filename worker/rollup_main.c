@@ -1,6 +1,7 @@
 /*
  * rollup_main.c
- *		The life of a rollup worker: fills one rollup while others write to its table, and ends.
+ *		The life of a rollup worker: fills one rollup while others write to its table, drops its partitions whose
+ *		time is over, and ends.
  *
  * Owns the order of the steps and their transactions; what a step does is in the other library's
  * rollup_fill.c.  Called by the launcher, for as long as the catalog has a phase for the rollup.
@@ -16,10 +17,14 @@
 #include "utils/memutils.h"
 
 #include "rollup_fill.h"
+#include "rollup_partition.h"
 #include "worker.h"
 
 /* how long a writer has to mend what could not be read */
 #define PAUSE_AFTER_ERROR_MS 5000
+
+/* how long readers may have to wait behind us; what is in use goes another time */
+#define RETIRE_LOCK_TIMEOUT "100ms"
 
 PGDLLEXPORT void clickstream_rollup_main(Datum main_arg);
 
@@ -168,6 +173,38 @@ fill_all(WorkerSlot *slot, RollupFill *fill)
 		;
 }
 
+/* One partition in a transaction of its own; false when there is none.  Where somebody reads for long, after a pause. */
+static bool
+retire_one(WorkerSlot *slot)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool more = false,
+				busy = false;
+
+	PG_TRY();
+	{
+		begin(slot);
+		(void) set_config_option("lock_timeout", RETIRE_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true,
+								 0, false);
+		more = rollup_drop_old_partition(slot->object_id);
+		worker_commit();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FlushErrorState();
+		worker_rollback();
+		busy = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (busy)
+		worker_sleep(PAUSE_AFTER_ERROR_MS, "ClickstreamRollupWait");
+	return more || busy;
+}
+
 void
 clickstream_rollup_main(Datum main_arg)
 {
@@ -183,5 +220,7 @@ clickstream_rollup_main(Datum main_arg)
 		else if (enter(slot, fill, phase, ROLLUP_WAITING))	/* another worker has not come to its end */
 			rollup_fill_let_go(fill);
 	}
+	while (!worker_should_stop() && retire_one(slot))
+		;
 	worker_leave();
 }

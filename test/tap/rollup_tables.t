@@ -94,5 +94,83 @@ sql('DROP TABLE clicks CASCADE', 'restored');
 is(sql(q{SELECT (SELECT count(*) FROM clickstream.rollups) + (SELECT count(*) FROM pg_class WHERE relname ~ '^by_page')}, 'restored'), '0', 'CASCADE takes all along');
 sql('DROP DATABASE restored');
 
+# --- a partitioned rollup: whoever needs a partition makes it, two at once as well ---
+
+sql(q{
+    DROP TABLE clicks CASCADE;
+    CREATE TABLE clicks (occurred_at timestamptz NOT NULL, page text, amount numeric);
+    SELECT clickstream.create_rollup('hourly', $$SELECT date_trunc('hour', occurred_at) AS hour, page, count(*) AS views, avg(amount) AS mean, max(amount) AS most
+        FROM clicks GROUP BY 1, 2$$, partition_interval => '1 day');
+    SELECT clickstream.create_rollup('daily', $$SELECT occurred_at::date AS day, count(*) AS views FROM clicks GROUP BY 1$$, partition_interval => '1 month')});
+$writer = $node->background_psql('postgres');
+$other = $node->background_psql('postgres');
+$writer->query(q{BEGIN; INSERT INTO clicks VALUES ('2025-06-04', '/a', 1), ('2025-06-05', '/a', 2)});
+$other->query_until(qr/begun/, "\\echo begun\nINSERT INTO clicks VALUES ('2025-06-05', '/a', 3), ('2025-06-06', '/b', 4), ('infinity', NULL, 5), ('-infinity', NULL, 6);\n");
+wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'});
+is(sql(q{SELECT count(*) FROM hourly}), '0', 'a reader waits for neither');
+$writer->query('COMMIT');
+$other->query('SELECT 1');
+is(sql(q{SELECT tableoid::regclass || ' ' || hour || ' ' || coalesce(page, '') || ' ' || views FROM hourly ORDER BY hour}), join("\n",
+    'hourly_past -infinity  1', 'hourly_p20250604 2025-06-04 00:00:00+00 /a 1', 'hourly_p20250605 2025-06-05 00:00:00+00 /a 2',
+    'hourly_p20250606 2025-06-06 00:00:00+00 /b 1', 'hourly_infinity infinity  1'), 'of two who need the same partition the second finds it');
+is_exact($_, "$_ is exact") for qw(hourly daily);
+$writer->query(q{BEGIN; INSERT INTO clicks VALUES ('2025-06-10', '/a', 1)});
+$other->query_until(qr/begun/, "\\echo begun\nINSERT INTO clicks VALUES ('2025-06-10', '/b', 3);\n");
+wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'});
+$writer->query('ROLLBACK');
+$other->query('SELECT 1');
+is_exact($_, "$_ is exact when the first withdraws") for qw(hourly daily);
+$writer->quit;
+$other->quit;
+
+$topic = new_topic('partitioned', 2);
+sql(qq{SELECT clickstream.create_source('clicks', server => 'kafka', topic => '$topic', target => 'clicks', workers => 2)});
+produce($topic, map { sprintf '{"occurred_at": "2025-07-%02dT%02d:00:00Z", "page": "/%d", "amount": %d}', 1 + $_ % 20, $_ % 24, $_ % 3, $_ } 1 .. 500);
+is(sql(q{SELECT clickstream.wait_for_source('clicks', '1 minute')}), 't', 'two workers of a source');
+is(sql(q{SELECT (SELECT sum(views) FROM hourly WHERE hour BETWEEN '2025-07-01' AND '2025-08-01') || ' ' || (SELECT count(*) FROM pg_inherits WHERE inhparent = 'hourly'::regclass)}),
+    '500 26', 'make partitions, too');
+sql(q{SELECT clickstream.drop_source('clicks');
+    UPDATE clicks SET occurred_at = occurred_at + '2 months' WHERE page = '/1'; DELETE FROM clicks WHERE page = '/2' AND amount > 100;
+    SELECT clickstream.refresh_rollup('hourly')});
+is_exact($_, "$_ is exact after changes, deletions and a refresh") for qw(hourly daily);
+like(fails("$_"), qr/cannot change rollup "hourly_p20250604"/, "not for others: $_")
+  for (q{INSERT INTO hourly_p20250604 SELECT * FROM hourly_p20250604}, 'DELETE FROM hourly_p20250604', 'UPDATE hourly_p20250604 SET views = 0', 'TRUNCATE hourly_p20250604');
+sql(q{SET clickstream.fill_at_once = 0; INSERT INTO clicks SELECT '2025-05-01'::timestamptz + n * interval '1 h', '/fill', n FROM generate_series(1, 300) n;
+    SELECT clickstream.create_rollup('filled', $$SELECT date_trunc('hour', occurred_at) AS hour, sum(amount) AS sum FROM clicks GROUP BY 1$$, partition_interval => '7 days')});
+is(sql(q{SELECT clickstream.wait_for_rollup('filled', '1 minute')}), 't', 'filled in the background');
+is_exact('filled', 'and exact');
+
+# --- retention: late rows are left out and counted, old partitions and groups go ---
+
+sql(q{
+    CREATE TABLE visits (at timestamptz NOT NULL, page text);
+    INSERT INTO visits SELECT now() - n * interval '12 hours', '/x' FROM generate_series(1, 6) n;
+    SELECT clickstream.create_rollup('parts', $$SELECT date_trunc('hour', at) AS hour, page, count(*) AS n FROM visits GROUP BY 1, 2$$, partition_interval => '1 day', retention => '5 days');
+    SELECT clickstream.create_rollup('plain', $$SELECT date_trunc('hour', at) AS hour, page, count(*) AS n, max(page) AS p FROM visits GROUP BY 1, 2$$, retention => '5 days');
+    INSERT INTO visits VALUES (now(), '/new'), (now() - interval '8 days', '/late'), (now() - interval '9 days', '/late');
+    UPDATE visits SET page = '/later' WHERE page = '/late';
+    INSERT INTO visits VALUES (now() - interval '8 days', '/late')});
+is(sql(q{SELECT rollup, late_rows FROM clickstream.stat_rollups WHERE target = 'visits'::regclass ORDER BY 1}), "parts|3\nplain|3", 'late rows are counted');
+is(sql(q{SELECT (SELECT sum(n) FROM parts) || ' ' || (SELECT sum(n) FROM plain) || ' ' || (SELECT count(*) FROM visits)}), '7 7 10', 'in the table, not in the rollups');
+is_exact($_, "$_ is exact within its retention") for qw(parts plain);
+sql(q{UPDATE clickstream.rollups SET retention = '1 day' WHERE target = 'visits'::regclass});
+my $before = sql(q{SELECT count(*) FROM pg_inherits WHERE inhparent = 'parts'::regclass});
+$node->restart;
+wait_for($node, "SELECT (SELECT count(*) FROM pg_inherits WHERE inhparent = 'parts'::regclass) < $before AND (SELECT min(hour) > now() - interval '49 hours' FROM parts)");
+sql(q{INSERT INTO visits VALUES (now(), '/new')});
+is(sql(q{SELECT min(hour) > now() - interval '26 hours' AND sum(n) < 7 FROM plain}), 't', 'old groups of a plain table go with the next row');
+is_exact($_, "$_ is exact after it") for qw(parts plain);
+
+# --- a dump carries all of it ---
+
+command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], 'a dump of partitioned rollups');
+sql('CREATE DATABASE restored');
+command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), $dump ], 'is restored');
+sql(q{INSERT INTO clicks VALUES ('2025-06-04', '/a', 1), ('2025-09-30', '/a', 2)}, 'restored');
+is(sql(q{SELECT string_agg(tableoid::regclass::text, ' ') FROM hourly WHERE hour = '2025-09-30'}, 'restored'), 'hourly_p20250930', 'and goes on making partitions');
+is_exact($_, "$_ is exact where it was restored", 'restored') for qw(hourly daily filled);
+is(sql(q{SELECT rollup, late_rows FROM clickstream.stat_rollups WHERE target = 'visits'::regclass ORDER BY 1}, 'restored'), "parts|3\nplain|3", 'late rows stay counted');
+like(fails('DELETE FROM hourly_p20250604', 'restored'), qr/cannot change rollup/, 'and partitions guarded');
+
 $node->stop;
 done_testing();
