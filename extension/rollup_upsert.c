@@ -109,10 +109,14 @@ typedef enum Found
 /* ---------------------------------------------------------------- tables that are plain enough */
 
 static bool
-has_only_guard(const TriggerDesc *triggers)
+has_only_guards(const TriggerDesc *triggers)
 {
-	return triggers == NULL ||
-		(triggers->numtriggers == 1 && strcmp(triggers->triggers[0].tgname, ROLLUP_GUARD) == 0);
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		if (strncmp(triggers->triggers[i].tgname, ROLLUP_GUARD, strlen(ROLLUP_GUARD)) != 0)
+			return false;
+	}
+	return true;
 }
 
 static bool
@@ -123,7 +127,7 @@ is_plain(Relation table, const RollupMerge *merge)
 
 	if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
 		table->rd_rel->relhassubclass || table->rd_rel->relhasrules || table->rd_rel->relrowsecurity ||
-		!has_only_guard(table->trigdesc) || desc->natts != merge->query->n_columns)
+		!has_only_guards(table->trigdesc) || desc->natts != merge->query->n_columns)
 		return false;
 	return constr == NULL ||
 		(constr->num_check == 0 && !constr->has_generated_stored && !compat_has_virtual_columns(desc));
