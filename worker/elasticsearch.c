@@ -52,6 +52,7 @@ struct Elasticsearch
 	CURLM	   *multi;
 	CURL	   *easy;
 	struct curl_slist *headers;
+	bool		refuses_us;		/* the last answer: see elasticsearch_refuses_us */
 	bool		in_multi;		/* a request is under way */
 	bool		finished;
 	CURLcode	result;
@@ -404,6 +405,19 @@ was_never_sent(Elasticsearch *client)
 	}
 }
 
+static bool
+is_mistrust(CURLcode result)
+{
+	return result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE ||
+		result == CURLE_SSL_CERTPROBLEM;
+}
+
+bool
+elasticsearch_refuses_us(const Elasticsearch *client)
+{
+	return client->refuses_us;
+}
+
 /* what to do about a connection that failed, NULL when its error says all */
 static const char *
 advice_on_connection(const Elasticsearch *client)
@@ -483,6 +497,7 @@ request_is_over(Elasticsearch *client)
 
 	curl_multi_remove_handle(client->multi, client->easy);
 	client->in_multi = false;
+	client->refuses_us = status == 401 || status == 403 || is_mistrust(client->result);
 	if (!host_is_away(status))
 	{
 		tell_of_fail_over(client);

@@ -49,6 +49,9 @@ extern void elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *repl
 extern void elasticsearch_ask(Elasticsearch *client, const char *method, const char *path,
 							  const char *body, ElasticsearchReply *reply);
 
+/* The last answer was that we are nobody, or may not; or no connection came about that we trust. */
+extern bool elasticsearch_refuses_us(const Elasticsearch *client);
+
 /* "/" and the name, with what a URL cannot hold escaped */
 extern char *elasticsearch_index_path(Elasticsearch *client, const char *index, const char *rest);
 

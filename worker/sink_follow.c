@@ -121,11 +121,17 @@ look_around(Following *follow)
 	worker_leave();
 }
 
-/* while a transaction is being told the catalog cannot be looked at: the next process does it */
+/*
+ * While a transaction is being told the catalog cannot be looked at: the next process does it.  Soon, where
+ * what is wrong is most likely in the catalog.
+ */
 static void
-leave_after_patience(TimestampTz since)
+leave_after_patience(Following *follow, TimestampTz since)
 {
-	if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), CALLBACK_PATIENCE_MS))
+	int			patience = elasticsearch_refuses_us(follow->worker->client) ? PATIENCE_MS :
+		CALLBACK_PATIENCE_MS;
+
+	if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), patience))
 		worker_leave();
 }
 
@@ -139,7 +145,7 @@ settle(Following *follow)
 		if (!changes_in_transaction(follow->stream))
 			look_around(follow);
 		else
-			leave_after_patience(since);
+			leave_after_patience(follow, since);
 	}
 }
 
@@ -150,7 +156,7 @@ wait_a_moment(Following *follow, const char *why, TimestampTz since)
 	sink_note_fault(follow->worker, why);
 	worker_pause(follow->worker->attempt++, "ClickstreamElasticsearchRetry");
 	CHECK_FOR_INTERRUPTS();
-	leave_after_patience(since);
+	leave_after_patience(follow, since);
 }
 
 static void

@@ -59,6 +59,8 @@ wait_for($node, q{SELECT last_error LIKE '%does that host speak https alone?%' F
 sql("ALTER SERVER search OPTIONS (SET url '" . $search->url . "')");
 waits('no authority', 'certificate', 'ca_pem or ca_file of the server');
 sql("ALTER SERVER search OPTIONS (ADD ca_pem '" . $made->text('stranger.pem') . "')");
+my $tries = stat_of('retries');
+wait_for($node, "SELECT retries > $tries + 2 FROM clickstream.stat_sinks", 'another authority: tried');
 waits('another authority', 'certificate', 'ca_pem or ca_file of the server');
 sql("ALTER SERVER search OPTIONS (SET ca_pem '" . $made->text('ca.pem') . "')");
 
