@@ -10,7 +10,10 @@
  */
 #include "postgres.h"
 
+#include <malloc.h>
+
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -21,6 +24,9 @@
 /* nodes that have grown to this, by whatever a function leaves behind, are made anew */
 #define MOST_BYTES (8 * 1024 * 1024)
 #define LOOK_EVERY 1000
+
+/* states that take so much while rows are added */
+#define LARGE_STATES (100 * 1024)
 
 struct RollupReady
 {
@@ -119,6 +125,25 @@ make_ready(RollupReady *ready)
 		set_up(ready);
 }
 
+/*
+ * Some aggregates take and free 128 kB for each group.  Given back to the system it would come anew a page at a
+ * time, emptied each time, and that costs more than the row.  So a session that has such a rollup keeps some.
+ */
+static void
+keep_freed_memory(const RollupReady *ready)
+{
+	static bool keeping = false;
+
+	if (keeping || MyBackendType != B_BACKEND || ready->n_runs % LOOK_EVERY != 1 ||
+		MemoryContextMemAllocated(ready->estate->es_query_cxt, true) < LARGE_STATES)
+		return;
+	keeping = true;
+#ifdef M_MMAP_THRESHOLD
+	mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024);
+#endif
+}
+
 /* Nodes are started anew at the end: what they hold of these rows goes now. */
 void
 rollup_ready_run(RollupReady *ready, Tuplestorestate *states)
@@ -136,6 +161,7 @@ rollup_ready_run(RollupReady *ready, Tuplestorestate *states)
 			break;
 		tuplestore_puttupleslot(states, slot);
 	}
+	keep_freed_memory(ready);
 	ExecReScan(ready->top);
 	MemoryContextSwitchTo(caller);
 	PopActiveSnapshot();

@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/table.h"
@@ -35,6 +36,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "rewrite/rewriteManip.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
@@ -48,6 +50,9 @@
 #include "rollup_trigger.h"
 #include "rollup_upsert.h"
 #include "rollup_values.h"
+
+/* a page with less is looked through for old versions */
+#define LITTLE_ROOM ((Size) BLCKSZ / 8)
 
 /* a column of the table that is computed */
 typedef struct Computed
@@ -79,6 +84,7 @@ struct RollupUpsert
 	TupleDesc	states_desc;
 	TupleDesc	desc;			/* the table's; not the relation cache's, which is pinned for its user */
 	ExprContext *context;
+	Size		longest;		/* row that was met so far */
 
 	/* of one run: what an error leaves in them belongs to a transaction that is gone */
 	TupleTableSlot *fresh;		/* new states */
@@ -125,7 +131,7 @@ is_plain(Relation table, const RollupMerge *merge)
 	TupleDesc	desc = RelationGetDescr(table);
 	TupleConstr *constr = desc->constr;
 
-	if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
+	if (table->rd_tableam != GetHeapamTableAmRoutine() || table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
 		table->rd_rel->relhassubclass || table->rd_rel->relhasrules || table->rd_rel->relrowsecurity ||
 		!has_only_guards(table->trigdesc) || desc->natts != merge->query->n_columns)
 		return false;
@@ -351,14 +357,52 @@ wait_for_insertion(Run *run)
 		XactLockTableWait(xid, run->table, &tid, XLTW_InsertIndex);
 }
 
+/*
+ * A fetch by way of the index would prune the page each time, since the pages of a rollup are never filled
+ * beyond their fillfactor: that costs more than the rest of the update.  So old versions may gather as long as
+ * there is room for new ones.
+ */
+static void
+prune_if_full(Run *run, Buffer buffer)
+{
+	if (PageGetHeapFreeSpace(BufferGetPage(buffer)) < Max(LITTLE_ROOM, 2 * run->upsert->longest))
+		heap_page_prune_opt(run->table, buffer);
+}
+
+/* the version of a row that counts, of those that an index entry leads to */
+static bool
+fetch_version(Run *run, ItemPointerData tid)
+{
+	TupleTableSlot *there = run->upsert->there;
+	HeapTuple	tuple = &((BufferHeapTupleTableSlot *) there)->base.tupdata;
+	Buffer		buffer = ReadBuffer(run->table, ItemPointerGetBlockNumber(&tid));
+	bool		found;
+
+	prune_if_full(run, buffer);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	found = heap_hot_search_buffer(&tid, run->table, buffer, &run->dirty, tuple, NULL, true);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (found)
+	{
+		tuple->t_self = tid;
+		run->upsert->longest = Max(run->upsert->longest, tuple->t_len);
+		ExecStoreBufferHeapTuple(tuple, there, buffer);
+	}
+	ReleaseBuffer(buffer);
+	return found;
+}
+
 /* Pages are let go before anything is waited for. */
 static bool
 look_up(Run *run)
 {
-	bool		found;
+	bool		found = false;
+	ItemPointer tid;
 
+	ExecClearTuple(run->upsert->there);
 	index_rescan(run->scan, run->upsert->scan_keys, run->upsert->n_keys, NULL, 0);
-	found = index_getnext_slot(run->scan, ForwardScanDirection, run->upsert->there);
+	while (!found && (tid = index_getnext_tid(run->scan, ForwardScanDirection)) != NULL)
+		found = fetch_version(run, *tid);
 	index_rescan(run->scan, NULL, 0, NULL, 0);
 	return found;
 }
