@@ -287,6 +287,8 @@ CREATE TABLE late_rows (
 );
 CREATE INDEX late_rows_rollup_id_idx ON late_rows (rollup_id);
 COMMENT ON TABLE late_rows IS 'rows that were older than a rollup''s retention when they came: see stat_rollups.late_rows';
+COMMENT ON COLUMN late_rows.rollup_id IS 'the rollup';
+COMMENT ON COLUMN late_rows.rows IS 'how many, in one entry of several';
 
 -- What a rollup's table and target call; not for anybody else.
 CREATE FUNCTION _rollup_trigger() RETURNS trigger
