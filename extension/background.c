@@ -68,6 +68,20 @@ background_pin_settings(void)
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_OVERRIDE);
 }
 
+void
+background_pin_forms(void)
+{
+	static const char *const names[] = {
+		"TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "bytea_output", "lc_monetary"
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+		for (int j = 0; j < lengthof(pinned_settings); j++)
+			if (strcmp(pinned_settings[j].name, names[i]) == 0)
+				(void) set_config_option(names[i], pinned_settings[j].value, PGC_USERSET, PGC_S_SESSION,
+										 GUC_ACTION_SAVE, true, 0, false);
+}
+
 static void
 handle_sigterm(SIGNAL_ARGS)
 {

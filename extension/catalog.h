@@ -129,6 +129,7 @@ typedef struct Sink
 	int32		bulk_bytes;
 	Interval   *bulk_wait;
 	int64		max_wal_lag;	/* bytes; 0 for no bound */
+	char	   *on_drop;		/* keep or delete: the documents of a dropped partition */
 	char	   *slot;
 	char	   *publication;
 	char	   *phase;

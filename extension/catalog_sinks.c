@@ -14,7 +14,7 @@
 
 #define SINK_SELECT \
 	"SELECT id, sink, owner::oid, server, relation::oid, index, id_columns::text[], columns, \"where\", " \
-	"bulk_bytes, bulk_wait, coalesce(max_wal_lag, 0), slot::text, publication::text, phase, physical_index, " \
+	"bulk_bytes, bulk_wait, coalesce(max_wal_lag, 0), on_drop, slot::text, publication::text, phase, physical_index, " \
 	"consistent_point, enabled, paused_because, system_identifier, database " \
 	"FROM clickstream.sinks "
 
@@ -35,6 +35,7 @@ read_sink(Reader *reader)
 	sink->bulk_bytes = next_int4(reader);
 	sink->bulk_wait = next_interval(reader);
 	sink->max_wal_lag = next_int8(reader);
+	sink->on_drop = next_text(reader);
 	sink->slot = next_text(reader);
 	sink->publication = next_text(reader);
 	sink->phase = next_text(reader);
@@ -70,6 +71,7 @@ put_sink(Arguments *arguments, const Sink *sink)
 	put_oid(arguments, OIDOID, sink->database);
 	put_int8(arguments, sink->max_wal_lag);
 	put_text(arguments, sink->filter);
+	put_text(arguments, sink->on_drop);
 }
 
 Sink *
@@ -107,11 +109,11 @@ catalog_sink_insert(const Sink *sink)
 	static Statement statement = {
 		"INSERT INTO clickstream.sinks (id, sink, owner, server, relation, index, id_columns, "
 		"columns, bulk_bytes, bulk_wait, slot, publication, phase, physical_index, "
-		"consistent_point, enabled, paused_because, system_identifier, database, max_wal_lag, \"where\") "
+		"consistent_point, enabled, paused_because, system_identifier, database, max_wal_lag, \"where\", on_drop) "
 		"SELECT n.id, $1, $2, $3, $4, $5, $6::name[], coalesce($7, '{}'), $8, $9, "
 		"coalesce($10, 'clickstream_' || $18 || '_' || n.id), "
 		"coalesce($11, 'clickstream_' || $18 || '_' || n.id), "
-		"coalesce($12, 'new'), $13, $14, $15, $16, $17, $18, nullif($19, 0), $20 "
+		"coalesce($12, 'new'), $13, $14, $15, $16, $17, $18, nullif($19, 0), $20, $21 "
 		"FROM nextval('clickstream.sinks_id_seq') n(id) RETURNING id"};
 	static Statement totals = {"INSERT INTO clickstream._sink_totals (sink_id) VALUES ($1)"};
 	Arguments	arguments = {0};
@@ -132,7 +134,7 @@ catalog_sink_update(const Sink *sink)
 		"id_columns = $6::name[], columns = coalesce($7, '{}'), bulk_bytes = $8, bulk_wait = $9, "
 		"slot = $10, publication = $11, phase = $12, physical_index = $13, "
 		"consistent_point = $14, enabled = $15, paused_because = $16, system_identifier = $17, "
-	"database = $18, max_wal_lag = nullif($19, 0), \"where\" = $20 WHERE id = $1"};
+	"database = $18, max_wal_lag = nullif($19, 0), \"where\" = $20, on_drop = $21 WHERE id = $1"};
 	Arguments	arguments = {0};
 
 	put_int4(&arguments, sink->id);

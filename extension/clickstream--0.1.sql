@@ -441,6 +441,7 @@ CREATE TABLE sinks (
     bulk_bytes         int NOT NULL DEFAULT 8388608,
     bulk_wait          interval NOT NULL DEFAULT '100 ms',
     max_wal_lag        bigint CHECK (max_wal_lag > 0),
+    on_drop            text NOT NULL DEFAULT 'keep' CHECK (on_drop IN ('keep', 'delete')),
     slot               name NOT NULL UNIQUE,
     publication        name NOT NULL UNIQUE,
     phase              text NOT NULL DEFAULT 'new' CHECK (phase IN ('new', 'copying', 'following', 'diverged')),
@@ -460,6 +461,7 @@ COMMENT ON COLUMN sinks.index IS 'the alias under which the documents are found'
 COMMENT ON COLUMN sinks.columns IS 'fields of other names than their columns, and columns left out';
 COMMENT ON COLUMN sinks."where" IS 'only rows that satisfy this have a document; NULL for all. The filter in force is that of the publication, which follows renamed columns';
 COMMENT ON COLUMN sinks.max_wal_lag IS 'so many bytes of write-ahead log are kept while Elasticsearch is away; past it the slot is given up; NULL for no bound';
+COMMENT ON COLUMN sinks.on_drop IS 'delete: the documents of a partition go with it when it is dropped or detached; keep: they stay';
 COMMENT ON COLUMN sinks.slot IS 'the logical replication slot that keeps the write-ahead log for it';
 COMMENT ON COLUMN sinks.enabled IS 'false while paused';
 COMMENT ON COLUMN sinks.paused_because IS 'why a sink paused itself, NULL when a person did it';
@@ -497,12 +499,12 @@ COMMENT ON TABLE _sink_totals IS 'what each sink has done since it was made, as 
 
 CREATE FUNCTION create_sink(name text, server text, relation regclass, index text, id text DEFAULT NULL,
     columns jsonb DEFAULT '{}', bulk_bytes int DEFAULT 8388608, bulk_wait interval DEFAULT '100 ms',
-    max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL)
+    max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL, on_drop text DEFAULT 'keep')
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_create_sink';
 COMMENT ON FUNCTION create_sink IS 'copies a table into an Elasticsearch index and follows its changes from then on';
 
 CREATE FUNCTION alter_sink(name text, bulk_bytes int DEFAULT NULL, bulk_wait interval DEFAULT NULL,
-    max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL) RETURNS void
+    max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL, on_drop text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_alter_sink';
 COMMENT ON FUNCTION alter_sink IS 'changes options of a sink while it runs; those left out stay as they are';
 

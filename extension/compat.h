@@ -143,6 +143,13 @@
 	index_beginscan(table, index, snapshot, n_keys, 0)
 #endif
 
+/* a message that belongs to the transaction; whether it is flushed at once can be said since 17 */
+#if PG_VERSION_NUM >= 170000
+#define compat_log_message(prefix, bytes, length) LogLogicalMessage(prefix, bytes, length, true, false)
+#else
+#define compat_log_message(prefix, bytes, length) LogLogicalMessage(prefix, bytes, length, true)
+#endif
+
 /* replication slots; includes replication/slot.h where it is used */
 #if PG_VERSION_NUM >= 170000
 #define compat_replication_slot_create(name, persistency) \

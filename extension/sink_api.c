@@ -105,8 +105,18 @@ take_bulk(FunctionCallInfo fcinfo, int first, Sink *sink)
 }
 
 static void
+take_on_drop(FunctionCallInfo fcinfo, int n, Sink *sink)
+{
+	if (PG_ARGISNULL(n))
+		return;
+	sink->on_drop = text_to_cstring(PG_GETARG_TEXT_PP(n));
+	sink_check_on_drop(sink->on_drop);
+}
+
+static void
 set_defaults(Sink *sink)
 {
+	sink->on_drop = "keep";
 	sink->owner = GetUserId();
 	sink->columns = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	sink->bulk_bytes = DEFAULT_BULK_BYTES;
@@ -151,6 +161,7 @@ read_create_arguments(FunctionCallInfo fcinfo, Sink *sink)
 		sink->columns = PG_GETARG_JSONB_P_COPY(5);
 	if (!PG_ARGISNULL(9))
 		sink->filter = text_to_cstring(PG_GETARG_TEXT_PP(9));
+	take_on_drop(fcinfo, 10, sink);
 }
 
 /* A sink may well be made first: but its maker is told at once that nothing will come of it yet. */
@@ -256,6 +267,7 @@ clickstream_alter_sink(PG_FUNCTION_ARGS)
 	Sink	   *sink = sink_lock_of_caller(text_argument(fcinfo, 0, "the name of a sink"));
 
 	take_bulk(fcinfo, 1, sink);
+	take_on_drop(fcinfo, 5, sink);
 	if (!PG_ARGISNULL(4))
 		take_filter(sink, text_to_cstring(PG_GETARG_TEXT_PP(4)));
 	save(sink);

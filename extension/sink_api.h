@@ -18,6 +18,7 @@ extern void sink_check_name(const char *name);
 extern void sink_check_server_settings(void);
 extern void sink_check_index(const char *index);
 extern void sink_check_bulk(const Sink *sink);
+extern void sink_check_on_drop(const char *on_drop);
 extern int64 sink_check_wal_lag(Datum size);	/* '10 GB' as bytes, 0 for no bound */
 
 /* sink_table.c: the same for the table; fills in columns and id_columns; returns what is published */
@@ -53,7 +54,9 @@ extern List *sink_identity_columns(const Sink *sink);
 extern Identity sink_worst_identity(Relation relation, List *id_columns, Oid *who);
 extern List *sink_index_columns(Relation relation, Oid index_id);
 
-extern void sink_after_truncate(const TruncateStmt *statement);
+/* sink_partition.c: before a command that takes rows away with their partition; the message is what its worker reads */
+#define SINK_GONE_PREFIX "clickstream gone"
+extern void sink_before_command(Node *statement);
 
 /* sink_publication.c: made and dropped in the caller's transaction */
 extern void sink_publish(const Sink *sink, const char *what);

@@ -160,6 +160,16 @@ sink_check_bulk(const Sink *sink)
 				 errhint("It is how long a change may wait for others to share its request: '100 ms' is usual.")));
 }
 
+void
+sink_check_on_drop(const char *on_drop)
+{
+	if (strcmp(on_drop, "keep") != 0 && strcmp(on_drop, "delete") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("on_drop must be keep or delete, not \"%s\"", on_drop),
+				 errhint("'delete' lets the documents of a partition go with it when it is dropped or detached, 'keep' leaves them.")));
+}
+
 int64
 sink_check_wal_lag(Datum size)
 {

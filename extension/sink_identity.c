@@ -181,7 +181,7 @@ tell_of_partition(const Sink *sink, const AlterTableCmd *command)
 				(errmsg("rows that \"%s\" had before are not in the index of sink \"%s\"",
 						get_rel_name(partition), sink->name),
 				 errhint("clickstream.check_sink shows them, and takes them in with repair => true.")));
-	else
+	else if (strcmp(sink->on_drop, "keep") == 0 || ((PartitionCmd *) command->def)->concurrent)
 		ereport(NOTICE,
 				(errmsg("rows of \"%s\" stay in the index of sink \"%s\"", get_rel_name(partition), sink->name),
 				 errhint("clickstream.check_sink shows them, and removes them with repair => true.")));
@@ -276,39 +276,4 @@ clickstream_sink_ddl(PG_FUNCTION_ARGS)
 		after_command(event->parsetree);
 	SPI_finish();
 	PG_RETURN_NULL();
-}
-
-/* ---------------------------------------------------------------- after TRUNCATE */
-
-/* The log's changes of a partition come as those of its root, and a TRUNCATE of it alone does not come. */
-static void
-tell_of_truncated(Oid table)
-{
-	ListCell   *cell;
-
-	foreach(cell, catalog_sinks())
-	{
-		Sink	   *sink = lfirst(cell);
-
-		if (table != sink->relation && concerns(sink, table))
-			ereport(NOTICE,
-					(errmsg("documents of \"%s\" stay in the index of sink \"%s\"",
-							get_rel_name(table), sink->name),
-					 errdetail("TRUNCATE of a partition alone is not in the changes of its table."),
-					 errhint("clickstream.check_sink shows them, and removes them with repair => true; DELETE takes them along.")));
-	}
-}
-
-void
-sink_after_truncate(const TruncateStmt *statement)
-{
-	ListCell   *cell;
-
-	foreach(cell, statement->relations)
-	{
-		Oid			table = RangeVarGetRelid(lfirst(cell), NoLock, true);
-
-		if (OidIsValid(table) && get_rel_relispartition(table) && catalog_extension_exists())
-			tell_of_truncated(table);
-	}
 }

@@ -139,20 +139,18 @@ on_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	Node	   *parsed = statement->utilityStmt;
 	bool		commits_prepared = IsA(parsed, TransactionStmt) &&
 		((TransactionStmt *) parsed)->kind == TRANS_STMT_COMMIT_PREPARED;
-	bool		truncates = IsA(parsed, TruncateStmt);
 	bool		creates = IsA(parsed, CreatedbStmt);
 	Oid			held = database_to_hold(parsed);
 
 	if (OidIsValid(held) && launcher_hold(held))
 		wait_for_workers_to_leave(held);
 	rollup_before_command(parsed);
+	sink_before_command(parsed);
 	run_utility(statement, query, read_only_tree, context, parameters, environment, destination,
 				completion);
 	/* a ROLLBACK may have freed the statement: only of those that cannot is it looked at again */
 	if (commits_prepared)
 		launcher_wake_database();
-	if (truncates)
-		sink_after_truncate((TruncateStmt *) parsed);
 	if (OidIsValid(held) && creates)
 		launcher_wake_at_commit_in(get_database_oid(((CreatedbStmt *) parsed)->dbname, true));
 }

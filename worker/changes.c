@@ -44,6 +44,7 @@
 #include "changes.h"
 #include "compat.h"
 #include "row_values.h"
+#include "sink_api.h"
 #include "worker.h"
 
 #define OUTPUT_PLUGIN "pgoutput"
@@ -391,6 +392,22 @@ change_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, Relatio
 	tell_large_change(stream, relation, old_row, new_row, kind_of_change(change));
 }
 
+/* stands in place of the output plugin's: messages of others are nothing to us */
+static void
+message_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, XLogRecPtr lsn,
+				 bool transactional, const char *prefix, Size length, const char *bytes)
+{
+	ChangeStream *stream = decoding->output_writer_private;
+
+	if (!transactional || strcmp(prefix, SINK_GONE_PREFIX) != 0)
+		return;
+	stream->version = txn->final_lsn;
+	stream->committed_at = txn->xact_time.commit_time;
+	stream->in_transaction = true;
+	describe_published(stream);
+	stream->listener.gone(stream->listener.arg, bytes, (int) length, stream->version);
+}
+
 /* the end of a transaction of which the output plugin has told nothing */
 static void
 commit_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, XLogRecPtr lsn)
@@ -541,6 +558,7 @@ changes_open(const char *slot, const char *publication, Oid relation, Oid owner,
 	stream->plugin_commit = stream->decoding->callbacks.commit_cb;
 	stream->decoding->callbacks.change_cb = change_callback;
 	stream->decoding->callbacks.commit_cb = commit_callback;
+	stream->decoding->callbacks.message_cb = message_callback;
 	/* the reader of pages without waiting has its own idea of what this points to */
 	stream->decoding->reader->private_data = &stream->page_reader;
 	XLogBeginRead(stream->decoding->reader, MyReplicationSlot->data.restart_lsn);

@@ -62,6 +62,8 @@ typedef struct ChangeListener
 {
 	void		(*described) (void *arg, const RelationDescription *relation);
 	void		(*changed) (void *arg, const RowChange *change);
+	/* a message of sink_partition.c, after the relation was described */
+	void		(*gone) (void *arg, const char *message, int length, XLogRecPtr version);
 	void	   *arg;
 } ChangeListener;
 

@@ -474,6 +474,53 @@ changed(void *arg, const RowChange *change)
 	send_if_full(follow);
 }
 
+/* the texts of the id columns of one row; false when the message is at its end */
+static bool
+take_gone_row(Following *follow, const char **next, const char *end, ColumnValue *values)
+{
+	const int  *columns;
+	int			n = document_id_columns(follow->plan, &columns);
+
+	if (*next >= end)
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		ColumnValue *value = &values[columns[i]];
+		int32		length;
+
+		if (end - *next < (ptrdiff_t) sizeof(length))
+			elog(ERROR, "a message about rows that are gone is cut short");
+		memcpy(&length, *next, sizeof(length));
+		*next += sizeof(length);
+		if (end - *next < length)
+			elog(ERROR, "a message about rows that are gone is cut short");
+		value->text = length < 0 ? NULL : *next;
+		value->length = Max(length, 0);
+		*next += value->length;
+	}
+	return true;
+}
+
+/* rows that are gone with their partition: each as if it had been deleted */
+static void
+gone(void *arg, const char *message, int length, XLogRecPtr version)
+{
+	Following  *follow = arg;
+	const char *next = message + sizeof(int32);
+	const char *end = message + length;
+	ColumnValue *values = palloc0(sizeof(ColumnValue) * Max(changes_columns(follow->stream), 1));
+	int32		sink_id;
+
+	memcpy(&sink_id, message, sizeof(sink_id));
+	while (sink_id == follow->sink->id && take_gone_row(follow, &next, end, values))
+	{
+		if (document_address(follow->plan, values, &follow->id))
+			take_departure(follow, values, &follow->id, version);
+		send_if_full(follow);
+	}
+	pfree(values);
+}
+
 /* ---------------------------------------------------------------- between transactions */
 
 static void
@@ -731,7 +778,7 @@ slot_is_there(SinkWorker *worker)
 static void
 follow_start(Following *follow, SinkWorker *worker)
 {
-	ChangeListener listener = {described, changed, follow};
+	ChangeListener listener = {described, changed, gone, follow};
 	BulkOptions options = {
 		.alias = worker->sink->index,
 		.bytes = worker->sink->bulk_bytes,
