@@ -307,19 +307,19 @@ CREATE FUNCTION _rollup_drop() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_rollup_drop';
 COMMENT ON FUNCTION _rollup_drop IS 'forgets a rollup whose table is dropped';
 
-CREATE EVENT TRIGGER clickstream_rollup_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+CREATE EVENT TRIGGER clickstream_rollup_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TRIGGER', 'CREATE RULE')
     EXECUTE FUNCTION _rollup_ddl();
-COMMENT ON EVENT TRIGGER clickstream_rollup_ddl IS 'partitions that come and go under a rollup''s target';
+COMMENT ON EVENT TRIGGER clickstream_rollup_ddl IS 'partitions that come and go under a rollup''s target, and commands that would let others write a rollup''s table';
 
 CREATE EVENT TRIGGER clickstream_rollup_drop ON sql_drop
     EXECUTE FUNCTION _rollup_drop();
 COMMENT ON EVENT TRIGGER clickstream_rollup_drop IS 'tables of rollups that are dropped';
 
-CREATE FUNCTION _combine(aggregate oid, argument_types oid[], "collation" oid, a anyelement, b anyelement) RETURNS anyelement
+CREATE FUNCTION _combine(pass bigint, aggregate oid, argument_types oid[], "collation" oid, a anyelement, b anyelement) RETURNS anyelement
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'clickstream_combine';
 COMMENT ON FUNCTION _combine IS 'two transition states of an aggregate as one; works only within clickstream';
 
-CREATE FUNCTION _finish(aggregate oid, argument_types oid[], "collation" oid, state "any", type anyelement) RETURNS anyelement
+CREATE FUNCTION _finish(pass bigint, aggregate oid, argument_types oid[], "collation" oid, state "any", type anyelement) RETURNS anyelement
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'clickstream_finish';
 COMMENT ON FUNCTION _finish IS 'the value of an aggregate in a transition state; works only within clickstream';
 

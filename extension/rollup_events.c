@@ -27,6 +27,7 @@
 
 #include "catalog.h"
 #include "rollup_api.h"
+#include "rollup_forgery.h"
 #include "rollup_query.h"
 #include "rollup_trigger.h"
 
@@ -207,6 +208,7 @@ clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		elog(ERROR, "not called by the event trigger manager");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
+	rollup_refuse_forgery(statement);
 	if (!moves_partitions(statement) && !renames_column(statement))
 		PG_RETURN_NULL();
 	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
@@ -253,6 +255,10 @@ clickstream_rollup_drop(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		elog(ERROR, "not called by the event trigger manager");
+	rollup_refuse_lost_guards(relations_of_command("SELECT c.oid FROM pg_catalog.pg_event_trigger_dropped_objects() d "
+												   "JOIN pg_catalog.pg_namespace n ON n.nspname = d.address_names[1] "
+												   "JOIN pg_catalog.pg_class c ON c.relname = d.address_names[2] AND c.relnamespace = n.oid "
+												   "WHERE d.object_type = 'trigger' AND d.address_names[3] LIKE '" ROLLUP_GUARD "%'"));
 	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() "
 									   "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
 									   "AND objsubid = 0 AND object_type = 'table'"))

@@ -45,20 +45,43 @@
 #include "compat.h"
 #include "rollup_merge.h"
 #include "rollup_partition.h"
+#include "rollup_state.h"
 #include "rollup_upsert.h"
 #include "rollup_values.h"
 #include "statement.h"
 
 /*
- * Backend-local: how deep we are in statements of our own.  The guard trigger of a rollup's table
- * and the functions that take states ask for it.
+ * Backend-local: the statement of ours that is about to run, and which events of the guard trigger on its
+ * table are still to come from it.  Each comes once, before a row is looked at, so before any function of the
+ * user's runs; who comes later, or instead, is somebody else.
  */
-static int	merges_running = 0;
+static struct
+{
+	Oid			rollup;
+	bool		inserts;
+	bool		updates;
+	bool		deletes;
+}			expected;
+
+static bool
+take_expected(bool *event)
+{
+	bool		was = *event;
+
+	*event = false;
+	return was;
+}
 
 bool
-rollup_merge_is_running(void)
+rollup_merge_expects(Oid relation, TriggerEvent event)
 {
-	return merges_running > 0;
+	if (relation != expected.rollup || !OidIsValid(relation))
+		return false;
+	if (TRIGGER_FIRED_BY_INSERT(event))
+		return take_expected(&expected.inserts);
+	if (TRIGGER_FIRED_BY_UPDATE(event))
+		return take_expected(&expected.updates);
+	return TRIGGER_FIRED_BY_DELETE(event) && take_expected(&expected.deletes);
 }
 
 /* ---------------------------------------------------------------- names */
@@ -207,7 +230,7 @@ append_combined(StringInfo sql, const RollupMerge *merge, const RollupAggregate 
 						 column);
 		return;
 	}
-	appendStringInfo(sql, "clickstream._combine(%u, '{", aggregate->aggref->aggfnoid);
+	appendStringInfo(sql, "clickstream._combine($1, %u, '{", aggregate->aggref->aggfnoid);
 	for (i = 0; i < aggregate->n_arguments; i++)
 		appendStringInfo(sql, "%s%u", i > 0 ? "," : "", aggregate->argument_types[i]);
 	appendStringInfo(sql, "}', %u, r.%s, excluded.%s)", aggregate->aggref->inputcollid, column, column);
@@ -523,6 +546,18 @@ prepare(const char *sql)
 	return plan;
 }
 
+/* $1 is no part of the plan: whoever could see that would have it */
+static SPIPlanPtr
+prepare_with_pass(const char *sql)
+{
+	Oid			type = INT8OID;
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, 1, &type, CURSOR_OPT_GENERIC_PLAN);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	return plan;
+}
+
 static void
 pin_search_path(void)
 {
@@ -543,18 +578,27 @@ begin_statement(void)
 }
 
 static void
-execute(SPIPlanPtr plan, Datum *values, int level)
+expect(Oid rollup, bool inserts)
+{
+	expected.rollup = rollup;
+	expected.inserts = expected.updates = inserts;
+	expected.deletes = !inserts;
+}
+
+/* an INSERT with ON CONFLICT, or a DELETE */
+static void
+execute(const RollupMerge *merge, bool inserts, SPIPlanPtr plan, Datum *values, int level)
 {
 	int			result;
 
-	merges_running++;
+	expect(merge->rollup, inserts);
 	PG_TRY();
 	{
 		result = SPI_execute_plan(plan, values, NULL, false, 0);
 	}
 	PG_FINALLY();
 	{
-		merges_running--;
+		expect(InvalidOid, false);
 	}
 	PG_END_TRY();
 	if (result < 0)
@@ -595,16 +639,7 @@ run_upsert(RollupMerge *merge, Tuplestorestate *states)
 
 	if (rollup_upsert_needs_search_path(merge->upsert))
 		pin_search_path();
-	merges_running++;
-	PG_TRY();
-	{
-		rollup_upsert_run(merge->upsert, states);
-	}
-	PG_FINALLY();
-	{
-		merges_running--;
-	}
-	PG_END_TRY();
+	rollup_upsert_run(merge->upsert, states);
 	AtEOXact_GUC(true, level);
 }
 
@@ -612,17 +647,19 @@ static void
 run_statement_of(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
 {
 	int			level = begin_statement();
+	Datum		pass;
 
 	register_states(merge, "_states", states);
 	if (merge->plans[kind] == NULL)
 	{
-		SPIPlanPtr	plan = prepare(statement_text(merge, kind));
+		SPIPlanPtr	plan = prepare_with_pass(statement_text(merge, kind));
 
 		if (SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not keep a rollup's plan");
 		merge->plans[kind] = plan;
 	}
-	execute(merge->plans[kind], NULL, level);
+	pass = Int64GetDatum(rollup_state_pass());
+	execute(merge, true, merge->plans[kind], &pass, level);
 }
 
 void
@@ -643,7 +680,7 @@ rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestat
 
 	register_states(merge, "_states", touched);
 	register_states(merge, "_left", left);
-	execute(prepare(removal_text(merge, null_keys)), NULL, level);
+	execute(merge, false, prepare(removal_text(merge, null_keys)), NULL, level);
 }
 
 Tuplestorestate *
@@ -673,7 +710,7 @@ rollup_merge_truncate(RollupMerge *merge)
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "DELETE FROM ");
 	appendStringInfoString(&sql, rollup_merge_table(merge));
-	execute(prepare(sql.data), NULL, level);
+	execute(merge, false, prepare(sql.data), NULL, level);
 }
 
 void
@@ -740,7 +777,7 @@ rollup_merge_retire(RollupMerge *merge, TimestampTz before)
 	plan = SPI_prepare(sql.data, 1, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\"", sql.data);
-	execute(plan, values, level);
+	execute(merge, false, plan, values, level);
 }
 
 Tuplestorestate *

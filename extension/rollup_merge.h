@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/snapshot.h"
@@ -69,8 +70,8 @@ extern void rollup_merge_retire(RollupMerge *merge, TimestampTz before);
 /* of how many rows these states are */
 extern int64 rollup_merge_rows_of(RollupMerge *merge, Tuplestorestate *states);
 
-/* Whether the code that asks was called by rollup_merge_run or _remove: only they may write. */
-extern bool rollup_merge_is_running(void);
+/* Whether the guard trigger of a rollup's table is called for a statement of ours: true once for each event. */
+extern bool rollup_merge_expects(Oid relation, TriggerEvent event);
 
 /* a tuplestore with the states' row type, and the name by which a statement knows it */
 typedef struct RollupRelation

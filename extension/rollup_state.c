@@ -8,8 +8,9 @@
  * its context whose memory is thrown away at the next call, a strict function is not called for a
  * NULL state, and the first state is a copy, because a function may write into it.
  *
- * A deserial function trusts its bytes.  So both refuse to run but within our own merge: nobody can
- * hand them a state of his making.
+ * A deserial function trusts its bytes.  So both refuse whoever does not give them the pass first: a number
+ * that this process alone knows.  Our statements and expressions have it as a parameter, so that
+ * it is in no text and no plan; a function of the user's that is called in the midst of a merge has it not.
  */
 #include "postgres.h"
 
@@ -19,6 +20,7 @@
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
+#include "nodes/params.h"
 #include "parser/parse_agg.h"
 #include "parser/parse_coerce.h"
 #include "utils/array.h"
@@ -26,7 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "rollup_merge.h"
+#include "rollup_state.h"
 
 PG_FUNCTION_INFO_V1(clickstream_combine);
 PG_FUNCTION_INFO_V1(clickstream_finish);
@@ -57,6 +59,32 @@ typedef struct StateValue
 	Datum		value;
 	bool		is_null;
 } StateValue;
+
+int64
+rollup_state_pass(void)
+{
+	static int64 pass = 0;
+
+	while (pass == 0)
+	{
+		if (!pg_strong_random(&pass, sizeof(pass)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number")));
+	}
+	return pass;
+}
+
+ParamListInfo
+rollup_state_parameters(void)
+{
+	ParamListInfo parameters = makeParamList(1);
+
+	parameters->params[0].value = Int64GetDatum(rollup_state_pass());
+	parameters->params[0].isnull = false;
+	parameters->params[0].pflags = 0;
+	parameters->params[0].ptype = INT8OID;
+	return parameters;
+}
 
 static AggState *
 pretended_executor_node(void)
@@ -171,10 +199,10 @@ require_types(const StateCall *call, FmgrInfo *flinfo, ArrayType *argument_types
 	Oid		   *declared;
 	int			n_declared;
 	Oid			value = get_func_signature(call->aggregate, &declared, &n_declared);
-	bool		fits = IsBinaryCoercible(get_fn_expr_argtype(flinfo, 3), state);
+	bool		fits = IsBinaryCoercible(get_fn_expr_argtype(flinfo, 4), state);
 
 	if (!OidIsValid(call->value_type))
-		fits &= IsBinaryCoercible(get_fn_expr_argtype(flinfo, 4), state);
+		fits &= IsBinaryCoercible(get_fn_expr_argtype(flinfo, 5), state);
 	else if (n == n_declared)
 		fits &= call->value_type == (IsPolymorphicType(value) ?
 									 enforce_generic_type_consistency(types, declared, n, value, true) : value);
@@ -184,13 +212,13 @@ require_types(const StateCall *call, FmgrInfo *flinfo, ArrayType *argument_types
 				 errmsg("this is no state of aggregate %s", get_func_name(call->aggregate))));
 }
 
-/* The first three arguments of both functions say which aggregate; they are constants. */
+/* After the pass, three arguments of both functions say which aggregate; they are constants. */
 static StateCall *
 state_call(FunctionCallInfo fcinfo, Oid value_type)
 {
 	StateCall  *call = fcinfo->flinfo->fn_extra;
 
-	if (!rollup_merge_is_running())
+	if (PG_ARGISNULL(0) || PG_GETARG_INT64(0) != rollup_state_pass())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("aggregate states are combined only by clickstream itself"),
@@ -200,11 +228,11 @@ state_call(FunctionCallInfo fcinfo, Oid value_type)
 		MemoryContext caller = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 
 		call = palloc0(sizeof(StateCall));
-		call->aggregate = PG_GETARG_OID(0);
-		call->collation = PG_GETARG_OID(2);
+		call->aggregate = PG_GETARG_OID(1);
+		call->collation = PG_GETARG_OID(3);
 		call->value_type = value_type;
-		set_up(call, PG_GETARG_ARRAYTYPE_P(1));
-		require_types(call, fcinfo->flinfo, PG_GETARG_ARRAYTYPE_P(1));
+		set_up(call, PG_GETARG_ARRAYTYPE_P(2));
+		require_types(call, fcinfo->flinfo, PG_GETARG_ARRAYTYPE_P(2));
 		fcinfo->flinfo->fn_extra = call;
 		MemoryContextSwitchTo(caller);
 	}
@@ -268,7 +296,7 @@ combine_states(StateCall *call, const StateValue *states)
 	return call_function(call, &call->combine, 2, states);
 }
 
-/* _combine(aggregate oid, argument_types oid[], collation oid, a anyelement, b anyelement) */
+/* _combine(pass bigint, aggregate oid, argument_types oid[], collation oid, a anyelement, b anyelement) */
 Datum
 clickstream_combine(PG_FUNCTION_ARGS)
 {
@@ -277,8 +305,8 @@ clickstream_combine(PG_FUNCTION_ARGS)
 	StateValue	states[2];
 	StateValue	result;
 
-	states[0] = to_working_state(call, PG_GETARG_DATUM(3), PG_ARGISNULL(3));
-	states[1] = to_working_state(call, PG_GETARG_DATUM(4), PG_ARGISNULL(4));
+	states[0] = to_working_state(call, PG_GETARG_DATUM(4), PG_ARGISNULL(4));
+	states[1] = to_working_state(call, PG_GETARG_DATUM(5), PG_ARGISNULL(5));
 	result = combine_states(call, states);
 	MemoryContextSwitchTo(caller);
 	if (call->is_internal)
@@ -290,7 +318,7 @@ clickstream_combine(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result.value);
 }
 
-/* _finish(aggregate oid, argument_types oid[], collation oid, state "any", type anyelement) */
+/* _finish(pass bigint, aggregate oid, argument_types oid[], collation oid, state "any", type anyelement) */
 Datum
 clickstream_finish(PG_FUNCTION_ARGS)
 {
@@ -300,7 +328,7 @@ clickstream_finish(PG_FUNCTION_ARGS)
 	StateValue	result;
 	int			i;
 
-	arguments[0] = to_working_state(call, PG_GETARG_DATUM(3), PG_ARGISNULL(3));
+	arguments[0] = to_working_state(call, PG_GETARG_DATUM(4), PG_ARGISNULL(4));
 	for (i = 1; i < call->final_arguments; i++)
 		arguments[i] = (StateValue) {0, true};
 	result = call->final_arguments == 0 ? arguments[0] :

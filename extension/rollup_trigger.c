@@ -327,7 +327,7 @@ clickstream_rollup_guard(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("clickstream's guard of rollups must be called as a trigger")));
-	if (!rollup_merge_is_running())
+	if (!rollup_merge_expects(RelationGetRelid(data->tg_relation), data->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("cannot change rollup \"%s\"", RelationGetRelationName(data->tg_relation)),

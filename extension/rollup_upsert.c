@@ -47,6 +47,7 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "rollup_state.h"
 #include "rollup_trigger.h"
 #include "rollup_upsert.h"
 #include "rollup_values.h"
@@ -306,6 +307,7 @@ rollup_upsert_create(const RollupMerge *merge)
 		upsert->states_desc = merge->states_desc;
 		upsert->desc = CreateTupleDescCopy(RelationGetDescr(table));
 		upsert->context = CreateStandaloneExprContext();
+		upsert->context->ecxt_param_list_info = rollup_state_parameters();
 		make_expressions(upsert, merge);
 	}
 	table_close(table, NoLock);

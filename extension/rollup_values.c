@@ -42,6 +42,20 @@ oid_const(Oid value)
 	return makeConst(OIDOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(value), false, true);
 }
 
+/* $1: what lets the functions that take states know that it is us who call them; see rollup_state.c */
+static Param *
+pass(void)
+{
+	Param	   *param = makeNode(Param);
+
+	param->paramkind = PARAM_EXTERN;
+	param->paramid = 1;
+	param->paramtype = INT8OID;
+	param->paramtypmod = -1;
+	param->location = -1;
+	return param;
+}
+
 static Node *
 column_var(const RollupMerge *merge, AttrNumber column)
 {
@@ -57,7 +71,7 @@ column_var(const RollupMerge *merge, AttrNumber column)
 static Node *
 finished_value(const RollupMerge *merge, const RollupAggregate *aggregate)
 {
-	static const Oid argument_types[] = {OIDOID, OIDARRAYOID, OIDOID, ANYOID, ANYELEMENTOID};
+	static const Oid argument_types[] = {INT8OID, OIDOID, OIDARRAYOID, OIDOID, ANYOID, ANYELEMENTOID};
 	Node	   *state = column_var(merge, aggregate->column);
 	Oid			type = aggregate->aggref->aggtype;
 	List	   *names = list_make2(makeString("clickstream"), makeString("_finish"));
@@ -65,10 +79,10 @@ finished_value(const RollupMerge *merge, const RollupAggregate *aggregate)
 
 	if (!OidIsValid(aggregate->final) && aggregate->transition_type == type)
 		return state;
-	arguments = list_make5(oid_const(aggregate->aggref->aggfnoid), argument_types_const(aggregate),
-						   oid_const(aggregate->aggref->inputcollid), state,
-						   makeNullConst(type, -1, get_typcollation(type)));
-	return (Node *) makeFuncExpr(LookupFuncName(names, 5, argument_types, false), type, arguments,
+	arguments = lcons(pass(), list_make5(oid_const(aggregate->aggref->aggfnoid), argument_types_const(aggregate),
+										 oid_const(aggregate->aggref->inputcollid), state,
+										 makeNullConst(type, -1, get_typcollation(type))));
+	return (Node *) makeFuncExpr(LookupFuncName(names, 6, argument_types, false), type, arguments,
 								 aggregate->aggref->aggcollid, InvalidOid, COERCE_EXPLICIT_CALL);
 }
 
@@ -151,16 +165,16 @@ plain_combined(const RollupAggregate *aggregate, Node *there, Node *fresh)
 Node *
 rollup_combined(const RollupMerge *merge, const RollupAggregate *aggregate, AttrNumber state)
 {
-	static const Oid argument_types[] = {OIDOID, OIDARRAYOID, OIDOID, ANYELEMENTOID, ANYELEMENTOID};
+	static const Oid argument_types[] = {INT8OID, OIDOID, OIDARRAYOID, OIDOID, ANYELEMENTOID, ANYELEMENTOID};
 	Node	   *there = state_var(merge, aggregate, OUTER_VAR, aggregate->column);
 	Node	   *fresh = state_var(merge, aggregate, INNER_VAR, state);
 	List	   *names = list_make2(makeString("clickstream"), makeString("_combine"));
 
 	if (rollup_combines_plain_values(aggregate))
 		return plain_combined(aggregate, there, fresh);
-	return (Node *) makeFuncExpr(LookupFuncName(names, 5, argument_types, false), exprType(there),
-								 list_make5(oid_const(aggregate->aggref->aggfnoid),
-											argument_types_const(aggregate),
-											oid_const(aggregate->aggref->inputcollid), there, fresh),
+	return (Node *) makeFuncExpr(LookupFuncName(names, 6, argument_types, false), exprType(there),
+								 lcons(pass(), list_make5(oid_const(aggregate->aggref->aggfnoid),
+														  argument_types_const(aggregate),
+														  oid_const(aggregate->aggref->inputcollid), there, fresh)),
 								 exprCollation(there), InvalidOid, COERCE_EXPLICIT_CALL);
 }

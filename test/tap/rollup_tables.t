@@ -140,6 +140,36 @@ sql(q{SET clickstream.fill_at_once = 0; INSERT INTO clicks SELECT '2025-05-01'::
 is(sql(q{SELECT clickstream.wait_for_rollup('filled', '1 minute')}), 't', 'filled in the background');
 is_exact('filled', 'and exact');
 
+# --- nobody else writes a rollup's table, its owner neither: not by a trigger, a rule, another table, or without the guard ---
+
+sql(q{
+    CREATE ROLE maker; GRANT CREATE ON SCHEMA public TO maker; CREATE ROLE other; SET ROLE maker;
+    CREATE TABLE made (at timestamptz NOT NULL, page text, amount numeric);
+    SELECT clickstream.create_rollup('made_1d', $$SELECT at::date AS day, page, avg(amount) AS mean FROM made GROUP BY 1, 2$$, partition_interval => '1 day');
+    SELECT clickstream.create_rollup('made_all', $$SELECT page, avg(amount) AS mean FROM made GROUP BY 1$$);
+    INSERT INTO made VALUES ('2025-06-04', '/a', 1), ('2025-06-05', '/a', 2);
+    CREATE VIEW made_view AS SELECT * FROM made_all;
+    CREATE TABLE forged (LIKE made_1d); CREATE TABLE pages (page text PRIMARY KEY);
+    CREATE FUNCTION forge() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW._mean := NULL; RETURN NEW; END';
+    CREATE TRIGGER told AFTER INSERT ON made_all FOR EACH ROW EXECUTE FUNCTION forge(); DROP TRIGGER told ON made_all;
+    CREATE INDEX ON made_all (mean); ALTER TABLE made_all SET (fillfactor = 70)});
+like(fails("SET ROLE maker; $_"), qr/written by clickstream alone/, "refused to the owner: $_")
+  for ('ALTER TABLE made_all DISABLE TRIGGER clickstream_rollup_guard', 'ALTER TABLE made_all DISABLE TRIGGER USER', 'ALTER TABLE made_1d_p20250604 DISABLE TRIGGER USER',
+    'ALTER TABLE made_all ENABLE REPLICA TRIGGER clickstream_rollup_guard', 'DROP TRIGGER clickstream_rollup_guard ON made_all', 'DROP TRIGGER clickstream_rollup_guard ON made_1d_p20250604',
+    'ALTER TABLE made_all DROP COLUMN _mean CASCADE', q{ALTER TABLE made_all ALTER _mean SET DEFAULT '\xdead'},
+    'CREATE TRIGGER forge BEFORE UPDATE ON made_all FOR EACH ROW EXECUTE FUNCTION forge()', 'CREATE TRIGGER forge BEFORE INSERT ON made_1d_p20250604 FOR EACH ROW EXECUTE FUNCTION forge()',
+    'CREATE RULE forge AS ON INSERT TO made_all DO INSTEAD NOTHING', 'CREATE TABLE heir () INHERITS (made_all)', 'CREATE TABLE heir (LIKE made_all); ALTER TABLE heir INHERIT made_all',
+    q{CREATE TABLE made_1d_x PARTITION OF made_1d FOR VALUES FROM ('2024-01-01') TO ('2024-01-02')}, q{ALTER TABLE made_1d ATTACH PARTITION forged FOR VALUES FROM ('2024-01-01') TO ('2024-01-02')});
+like(fails("SET ROLE maker; $_"), qr/cannot change rollup/, "refused to the owner: $_")
+  for ('UPDATE made_view SET mean = 7', 'DELETE FROM made_view', q{INSERT INTO made_view VALUES ('/x')}, q{MERGE INTO made_all USING pages ON false WHEN NOT MATCHED THEN INSERT (page) VALUES ('/x')},
+    'WITH gone AS (DELETE FROM made_1d RETURNING *) SELECT * FROM gone', 'TRUNCATE made_1d');
+like(fails("SET ROLE other; $_"), qr/must be owner|permission denied/, "refused to others: $_")
+  for ('ALTER TABLE made_all ADD COLUMN x int', 'DROP TABLE made_all', q{SELECT clickstream.refresh_rollup('made_all')}, q{SELECT * FROM clickstream.check_rollup('made_all')},
+    q{SELECT clickstream.drop_rollup('made_all')}, 'SELECT * FROM made_all', q{SELECT clickstream.create_rollup('theirs', 'SELECT page, count(*) FROM made GROUP BY 1')});
+sql(q{SET ROLE maker; INSERT INTO made VALUES ('2025-06-04', '/a', 3), ('2025-06-06', '/b', 2); UPDATE made SET amount = 5 WHERE page = '/b'});
+is_exact($_, "$_ goes on") for qw(made_1d made_all);
+sql('DROP TABLE made CASCADE; DROP OWNED BY maker, other; DROP ROLE maker, other');
+
 # --- retention: late rows are left out and counted, old partitions and groups go ---
 
 sql(q{

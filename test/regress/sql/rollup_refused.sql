@@ -132,8 +132,8 @@ SELECT clickstream.create_rollup('mine', 'SELECT count(*) FROM clicks');
 SELECT clickstream.drop_rollup('r');
 SELECT clickstream.refresh_rollup('r');
 SELECT * FROM clickstream.check_rollup('r');
-SELECT clickstream._combine('sum(numeric)'::regprocedure, '{1700}', 0, ''::bytea, ''::bytea);
-SELECT clickstream._finish('sum(numeric)'::regprocedure, '{1700}', 0, ''::bytea, NULL::numeric);
+SELECT clickstream._combine(1, 'sum(numeric)'::regprocedure, '{1700}', 0, ''::bytea, ''::bytea);
+SELECT clickstream._finish(1, 'sum(numeric)'::regprocedure, '{1700}', 0, ''::bytea, NULL::numeric);
 RESET ROLE;
 
 SET client_min_messages = error;
