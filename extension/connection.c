@@ -221,6 +221,8 @@ static const Option kafka_options[] = {
 static const Option elasticsearch_options[] = {
 	{"url", SERVER, FOR_ALL, VALUE_URLS},
 	{"timeout", SERVER, FOR_ALL, VALUE_DURATION, 100, 3600000},
+	{"compression", SERVER, FOR_ALL, VALUE_CHOICE, 0, 0, "none gzip"},
+	{"max_in_flight", SERVER, FOR_ALL, VALUE_INTEGER, 1, 16},
 	{"ca_file", SERVER, FOR_SUPERUSERS, VALUE_TEXT},
 	{"ca_pem", SERVER, FOR_ALL, VALUE_PEM, .choices = "CERTIFICATE"},
 	{"username", MAPPING, FOR_ALL, VALUE_USER},
@@ -253,7 +255,7 @@ static const Wrapper wrappers[] = {
 	},
 	[CONNECTION_ELASTICSEARCH] = {
 		"clickstream_elasticsearch", "Elasticsearch", "url", "url 'http://host:9200'",
-		"A server takes url, timeout, ca_pem and ca_file; a user mapping username and password, or api_key, "
+		"A server takes url, timeout, compression, max_in_flight, ca_pem and ca_file; a user mapping username and password, or api_key, "
 		"and certificate_pem and key_pem, or certificate_file and key_file.",
 		elasticsearch_options, lengthof(elasticsearch_options)
 	},

@@ -4,8 +4,11 @@
  *
  * Documents are known by their addresses, which document.c writes: "id" below is one.
  *
- * Owns two batches: one collects while the other is in flight, so that decoding goes on while
- * Elasticsearch works.  Never more than one request is in flight, so no _id is ever in two of them.
+ * Owns a ring of batches: one collects while those before it are in flight, each with a request of its
+ * own, so that decoding goes on while Elasticsearch works.  No _id is ever in two of them: a batch with one
+ * that is in flight waits, as changes of one row within one transaction share a version, and as
+ * Elasticsearch forgets the version of a deletion in time.  They are settled in the order in which they
+ * were sent, so that a position is passed only when all before it is there.
  * Must never drop a document: each one ends acknowledged, replaced by a newer one of the same _id
  * before it was sent, or as a refusal that the caller stores.  Called by sink_main.c and copy.c.
  *
@@ -67,7 +70,16 @@ typedef struct Batch
 	int			n_buckets;		/* a power of two */
 	TimestampTz since;
 	XLogRecPtr	covers;
+
+	/* while it is in flight */
+	Elasticsearch *client;		/* sends it; NULL until it is needed */
+	bool		requested;		/* a request is under way, or its answer is there */
+	int			portion;		/* entries in that request, at most */
+	int			request_first;	/* entries of that request: from here */
+	int			request_end;	/* up to here */
+	StringInfoData request;		/* its body, when it is not the batch's own */
 } Batch;
+
 
 struct Bulk
 {
@@ -77,15 +89,10 @@ struct Bulk
 	char	   *path;
 	char	   *index_path;
 	char	   *versions_path;
-	Batch		batches[2];
-	Batch	   *collecting;
-	Batch	   *sent;
-	bool		in_flight;		/* something of `sent` is not settled */
-	bool		requested;		/* and its request is under way */
-	int			portion;		/* entries in that request, at most */
-	int			request_first;	/* entries of that request: from here */
-	int			request_end;	/* up to here */
-	StringInfoData request;		/* its body, when it is not the batch's own */
+	Batch		batches[MOST_IN_FLIGHT + 1];	/* a ring of as many as may be in flight, and one more */
+	Batch	   *collecting;		/* the one behind those in flight */
+	Batch	   *sent;			/* the first of those in flight, the next to be settled */
+	int			n_in_flight;
 	bool		split;			/* the last reply made the portion smaller */
 	int			attempt;		/* failures in a row */
 	TimestampTz failing_since;	/* 0: it is not */
@@ -109,18 +116,26 @@ batch_init(Batch *batch)
 	batch->entries = palloc(sizeof(Entry) * batch->size);
 	batch->n_buckets = FIRST_SIZE * 2;
 	batch->buckets = palloc0(sizeof(int) * batch->n_buckets);
+	initStringInfo(&batch->request);
+}
+
+/* memory of a body that was much larger than others is given back */
+static void
+empty_body(StringInfo body)
+{
+	resetStringInfo(body);
+	if (body->maxlen <= LARGE_BODY)
+		return;
+	pfree(body->data);
+	initStringInfo(body);
 }
 
 static void
 batch_reset(Batch *batch)
 {
 	resetStringInfo(&batch->ids);
-	resetStringInfo(&batch->body);
-	if (batch->body.maxlen > LARGE_BODY)
-	{
-		pfree(batch->body.data);
-		initStringInfo(&batch->body);
-	}
+	empty_body(&batch->body);
+	empty_body(&batch->request);
 	memset(batch->buckets, 0, sizeof(int) * batch->n_buckets);
 	batch->n_entries = 0;
 	batch->n_dead = 0;
@@ -131,6 +146,7 @@ Bulk *
 bulk_open(Elasticsearch *client, const BulkOptions *options)
 {
 	Bulk	   *bulk = palloc0(sizeof(Bulk));
+	int			i;
 
 	bulk->context = CurrentMemoryContext;
 	bulk->client = client;
@@ -141,11 +157,10 @@ bulk_open(Elasticsearch *client, const BulkOptions *options)
 										  "items.*.error.caused_by.reason");
 	bulk->index_path = elasticsearch_index_path(client, options->alias, "/_settings?flat_settings");
 	bulk->versions_path = elasticsearch_index_path(client, options->alias, "/_mget?_source=false");
-	batch_init(&bulk->batches[0]);
-	batch_init(&bulk->batches[1]);
-	bulk->collecting = &bulk->batches[0];
-	bulk->sent = &bulk->batches[1];
-	initStringInfo(&bulk->request);
+	bulk->options.in_flight = Min(Max(options->in_flight, 1), MOST_IN_FLIGHT);
+	for (i = 0; i <= bulk->options.in_flight; i++)
+		batch_init(&bulk->batches[i]);
+	bulk->collecting = bulk->sent = &bulk->batches[0];
 	bulk->refusal_context = AllocSetContextCreate(bulk->context, "refusals",
 												  ALLOCSET_DEFAULT_SIZES);
 	return bulk;
@@ -311,7 +326,7 @@ bulk_since(const Bulk *bulk)
 bool
 bulk_in_flight(const Bulk *bulk)
 {
-	return bulk->in_flight;
+	return bulk->n_in_flight > 0;
 }
 
 XLogRecPtr
@@ -377,36 +392,43 @@ bulk_refuse(Bulk *bulk, const char *id, XLogRecPtr version, const char *document
 
 /* ---------------------------------------------------------------- sending */
 
+static Batch *
+next_batch(Bulk *bulk, Batch *batch)
+{
+	return batch == &bulk->batches[bulk->options.in_flight] ? &bulk->batches[0] : batch + 1;
+}
+
 /* the next living entries, at most a portion of them, as one request */
 static void
-request(Bulk *bulk)
+request(Bulk *bulk, Batch *batch)
 {
-	Batch	   *batch = bulk->sent;
 	const char *body = batch->body.data;
 	size_t		length = batch->body.len;
 	int			taken = 0;
 	int			i;
 
-	bulk->request_first = 0;
-	bulk->request_end = batch->n_entries;
-	if (batch->n_dead > 0 || bulk->portion < batch->n_entries)
+	batch->request_first = 0;
+	batch->request_end = batch->n_entries;
+	if (batch->n_dead > 0 || batch->portion < batch->n_entries)
 	{
-		resetStringInfo(&bulk->request);
-		for (i = 0; i < batch->n_entries && taken < bulk->portion; i++)
+		resetStringInfo(&batch->request);
+		for (i = 0; i < batch->n_entries && taken < batch->portion; i++)
 		{
 			Entry	   *entry = &batch->entries[i];
 
 			if (entry->dead)
 				continue;
-			appendBinaryStringInfo(&bulk->request, body + entry->line, entry->length);
+			appendBinaryStringInfo(&batch->request, body + entry->line, entry->length);
 			taken++;
 		}
-		bulk->request_end = i;
-		body = bulk->request.data;
-		length = bulk->request.len;
+		batch->request_end = i;
+		body = batch->request.data;
+		length = batch->request.len;
 	}
-	elasticsearch_start(bulk->client, "POST", bulk->path, body, length);
-	bulk->requested = true;
+	if (batch->client == NULL)
+		batch->client = elasticsearch_beside(bulk->client);
+	elasticsearch_start(batch->client, "POST", bulk->path, body, length);
+	batch->requested = true;
 }
 
 static int
@@ -415,30 +437,89 @@ living(const Batch *batch)
 	return batch->n_entries - batch->n_dead;
 }
 
+/* whether a batch in flight still has to do with a document that is collected */
+static bool
+meet(Batch *in_flight, const Batch *collected)
+{
+	int			i;
+
+	for (i = 0; i < collected->n_entries; i++)
+	{
+		const Entry *entry = &collected->entries[i];
+		int			found;
+
+		if (entry->dead)
+			continue;
+		found = *find_bucket(in_flight, collected->ids.data + entry->id, entry->id_length,
+							 entry->hash);
+		if (found != 0 && !in_flight->entries[found - 1].dead)
+			return true;
+	}
+	return false;
+}
+
+bool
+bulk_may_send(Bulk *bulk)
+{
+	Batch	   *batch = bulk->sent;
+	int			i;
+
+	if (bulk->n_in_flight >= bulk->options.in_flight)
+		return bulk->n_in_flight == 0;
+	for (i = 0; i < bulk->n_in_flight; i++, batch = next_batch(bulk, batch))
+		if (meet(batch, bulk->collecting))
+			return false;
+	return true;
+}
+
+/* what there is to be told once all that is in flight is settled */
+static void
+note_covered(Bulk *bulk, XLogRecPtr covers)
+{
+	Batch	   *batch = bulk->sent;
+	int			i;
+
+	if (bulk->n_in_flight == 0)
+		bulk->settled = Max(bulk->settled, covers);
+	for (i = 1; i < bulk->n_in_flight; i++)
+		batch = next_batch(bulk, batch);
+	if (bulk->n_in_flight > 0)
+		batch->covers = Max(batch->covers, covers);
+}
+
 void
 bulk_send(Bulk *bulk, XLogRecPtr covers)
 {
 	Batch	   *batch = bulk->collecting;
 
-	Assert(!bulk->in_flight);
-	bulk->collecting = bulk->sent;
-	bulk->sent = batch;
-	batch_reset(bulk->collecting);
-	batch->covers = covers;
 	if (living(batch) == 0)
 	{
-		bulk->settled = Max(bulk->settled, covers);
+		batch_reset(batch);
+		note_covered(bulk, covers);
 		return;
 	}
-	bulk->in_flight = true;
-	bulk->portion = INT_MAX;
-	request(bulk);
+	Assert(bulk_may_send(bulk));
+	batch->covers = covers;
+	batch->portion = INT_MAX;
+	bulk->collecting = next_batch(bulk, batch);
+	batch_reset(bulk->collecting);
+	bulk->n_in_flight++;
+	request(bulk, batch);
 }
 
 bool
 bulk_has_answer(Bulk *bulk)
 {
-	return !bulk->requested || elasticsearch_pump(bulk->client);
+	return bulk_await_answer(bulk, 0);
+}
+
+bool
+bulk_await_answer(Bulk *bulk, int ms)
+{
+	if (bulk->n_in_flight == 0 || !bulk->sent->requested)
+		return true;
+	return ms > 0 ? elasticsearch_await(bulk->sent->client, ms) :
+		elasticsearch_pump(bulk->sent->client);
 }
 
 /* ---------------------------------------------------------------- what became of it */
@@ -485,7 +566,7 @@ all_done(Bulk *bulk)
 	int			deletes = 0;
 	int			i;
 
-	for (i = bulk->request_first; i < bulk->request_end; i++)
+	for (i = bulk->sent->request_first; i < bulk->sent->request_end; i++)
 	{
 		Entry	   *entry = &bulk->sent->entries[i];
 
@@ -646,7 +727,7 @@ judge_doubtful(Bulk *bulk, json_t *items, Outcome *outcome)
 	size_t		n = 0;
 	int			i;
 
-	for (i = bulk->request_first; i < bulk->request_end; i++)
+	for (i = bulk->sent->request_first; i < bulk->sent->request_end; i++)
 	{
 		Entry	   *entry = &bulk->sent->entries[i];
 		Item		item;
@@ -672,7 +753,7 @@ take_items(Bulk *bulk, json_t *items, Outcome *outcome)
 	size_t		n = 0;
 	int			i;
 
-	for (i = bulk->request_first; i < bulk->request_end; i++)
+	for (i = bulk->sent->request_first; i < bulk->sent->request_end; i++)
 	{
 		Entry	   *entry = &bulk->sent->entries[i];
 		json_t	   *json;
@@ -723,7 +804,7 @@ static char *
 split_request(Bulk *bulk, const ElasticsearchReply *reply)
 {
 	Batch	   *batch = bulk->sent;
-	int			n = Min(bulk->portion, living(batch));
+	int			n = Min(bulk->sent->portion, living(batch));
 	char	   *type;
 	char	   *error = elasticsearch_error(reply, &type);
 	int			i;
@@ -731,13 +812,13 @@ split_request(Bulk *bulk, const ElasticsearchReply *reply)
 	bulk->split = true;
 	if (n > 1)
 	{
-		bulk->portion = n / 2;
+		bulk->sent->portion = n / 2;
 		return NULL;
 	}
-	for (i = bulk->request_first; i < bulk->request_end; i++)
+	for (i = bulk->sent->request_first; i < bulk->sent->request_end; i++)
 		if (!batch->entries[i].dead)
 			refuse(bulk, &batch->entries[i], reply->status, type, error);
-	bulk->portion = 2;
+	bulk->sent->portion = 2;
 	return NULL;
 }
 
@@ -784,8 +865,8 @@ went_well(Bulk *bulk)
 		worker_set_state(bulk->options.slot, bulk->options.working_state, NULL);
 	bulk->failing_since = 0;
 	bulk->attempt = 0;
-	if (!bulk->split && bulk->portion < INT_MAX / 2)
-		bulk->portion *= 2;
+	if (!bulk->split && bulk->sent->portion < INT_MAX / 2)
+		bulk->sent->portion *= 2;
 }
 
 static bool
@@ -795,31 +876,42 @@ out_of_patience(const Bulk *bulk)
 									  bulk->options.patience_ms);
 }
 
-bool
-bulk_settle(Bulk *bulk)
+/* one request of the first batch in flight; a failure of the surroundings, or NULL */
+static const char *
+settle_request(Bulk *bulk)
 {
-	MemoryContext scratch;
-	MemoryContext old;
+	Batch	   *batch = bulk->sent;
+	int			left = living(batch);
+	ElasticsearchReply reply;
+	const char *error;
 
-	if (!bulk->in_flight)
-		return true;
-	scratch = AllocSetContextCreate(CurrentMemoryContext, "bulk reply", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(scratch);
-	while (bulk->in_flight)
+	if (!batch->requested)
+		request(bulk, batch);
+	elasticsearch_finish(batch->client, &reply);
+	batch->requested = false;
+	bulk->split = false;
+	error = take_reply(bulk, &reply);
+	if (error == NULL && living(batch) == left && !bulk->split)
+		error = "the answer names none of the documents that were sent";
+	return error;
+}
+
+static void
+retire(Bulk *bulk)
+{
+	bulk->settled = Max(bulk->settled, bulk->sent->covers);
+	bulk->sent = next_batch(bulk, bulk->sent);
+	bulk->n_in_flight--;
+}
+
+/* the first of those in flight: false when patience has run out */
+static bool
+settle_first(Bulk *bulk, MemoryContext scratch)
+{
+	while (living(bulk->sent) > 0)
 	{
-		ElasticsearchReply reply;
-		const char *error;
-		int			left = living(bulk->sent);
+		const char *error = settle_request(bulk);
 
-		if (!bulk->requested)
-			request(bulk);
-		elasticsearch_finish(bulk->client, &reply);
-		bulk->requested = false;
-		bulk->split = false;
-		error = take_reply(bulk, &reply);
-		bulk->in_flight = living(bulk->sent) > 0;
-		if (error == NULL && living(bulk->sent) == left && !bulk->split)
-			error = "the answer names none of the documents that were sent";
 		if (error == NULL)
 		{
 			went_well(bulk);
@@ -828,13 +920,47 @@ bulk_settle(Bulk *bulk)
 		failed(bulk, error);
 		worker_pause(bulk->attempt++, "ClickstreamElasticsearchRetry");
 		CHECK_FOR_INTERRUPTS();
-		if (out_of_patience(bulk))
-			break;
+		if (living(bulk->sent) > 0 && out_of_patience(bulk))
+			return false;
 		MemoryContextReset(scratch);
 	}
+	retire(bulk);
+	return true;
+}
+
+/* until so many are left in flight, and, if that is asked for, none of those has to do with what is collected */
+static bool
+settle_down_to(Bulk *bulk, int most, bool apart)
+{
+	MemoryContext scratch;
+	MemoryContext old;
+	bool		patient = true;
+
+	if (bulk->n_in_flight <= most && (!apart || bulk_may_send(bulk)))
+		return true;
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "bulk reply", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(scratch);
+	while (patient && (bulk->n_in_flight > most || (apart && !bulk_may_send(bulk))))
+		patient = settle_first(bulk, scratch);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
-	if (!bulk->in_flight)
-		bulk->settled = Max(bulk->settled, bulk->sent->covers);
-	return !bulk->in_flight;
+	return patient;
+}
+
+bool
+bulk_settle(Bulk *bulk)
+{
+	return settle_down_to(bulk, 0, false);
+}
+
+bool
+bulk_make_room(Bulk *bulk)
+{
+	return settle_down_to(bulk, bulk->options.in_flight - 1, true);
+}
+
+bool
+bulk_settle_first(Bulk *bulk)
+{
+	return bulk->n_in_flight == 0 || settle_down_to(bulk, bulk->n_in_flight - 1, false);
 }

@@ -17,6 +17,9 @@
 
 typedef struct Bulk Bulk;
 
+/* requests at a time, whatever is asked for */
+#define MOST_IN_FLIGHT 16
+
 /* a document that Elasticsearch refused for a fault of its own */
 typedef struct Refusal
 {
@@ -32,6 +35,7 @@ typedef struct BulkOptions
 {
 	const char *alias;			/* requests demand that it is an alias */
 	Size		bytes;			/* a request is sent when it has so many */
+	int			in_flight;		/* requests at a time; 0 for one */
 	WorkerSlot *slot;			/* counters, state and last error are shown there */
 	WorkerState working_state;	/* the state while all is well */
 	int			patience_ms;	/* how long bulk_settle waits for the surroundings before it gives up */
@@ -52,20 +56,32 @@ extern bool bulk_is_empty(const Bulk *bulk);	/* nothing is collected */
 extern bool bulk_is_full(const Bulk *bulk);
 extern TimestampTz bulk_since(const Bulk *bulk);	/* when the first of what is collected came */
 extern bool bulk_in_flight(const Bulk *bulk);
-extern bool bulk_has_answer(Bulk *bulk);	/* drives the transfer; settling would not wait */
 
 /*
- * Sends what is collected; the request before it must be settled.  `covers`: all changes before this
- * position are in this request or were in one before.
+ * Whether settling the first request would not wait; drives the transfers of all.  The second form waits
+ * so long for it.
+ */
+extern bool bulk_has_answer(Bulk *bulk);
+extern bool bulk_await_answer(Bulk *bulk, int ms);
+
+/* a request can be in flight beside those that are, and no document is in it that is in one of those */
+extern bool bulk_may_send(Bulk *bulk);
+
+/*
+ * Sends what is collected, when bulk_may_send.  `covers`: all changes before this position are in this
+ * request or were in one before.
  */
 extern void bulk_send(Bulk *bulk, XLogRecPtr covers);
 
 /*
- * Waits until every document of the request is in the index or refused, sending again what has to
- * be.  False when the surroundings stay broken for longer than the options' patience: the request
- * then stays in flight, and settling can go on.
+ * Each waits until every document of a request is in the index or refused, sending again what has to be:
+ * of all requests in flight, of the one sent first, of those that are in the way of the next.  False when
+ * the surroundings stay broken for longer than the options' patience: what is not settled then stays in
+ * flight, and settling can go on.
  */
 extern bool bulk_settle(Bulk *bulk);
+extern bool bulk_settle_first(Bulk *bulk);
+extern bool bulk_make_room(Bulk *bulk);
 
 /* everything before it is settled */
 extern XLogRecPtr bulk_settled(const Bulk *bulk);

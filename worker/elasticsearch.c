@@ -23,6 +23,7 @@
 
 #include <curl/curl.h>
 #include <jansson.h>
+#include <zlib.h>
 
 #include "commands/defrem.h"
 #include "common/base64.h"
@@ -36,6 +37,12 @@
 #include "elasticsearch.h"
 
 #define DEFAULT_TIMEOUT_MS 60000
+#define DEFAULT_IN_FLIGHT 2
+/* what is shorter is not worth compressing */
+#define LEAST_TO_COMPRESS 1024
+/* quick rather than small: JSON shrinks to a sixth or less even so */
+#define COMPRESSION_LEVEL 1
+#define COMPRESSED_STEP (256 * 1024)
 #define CONNECT_TIMEOUT_MS 5000
 #define WAIT_SLICE_MS 50
 #define LARGEST_REPLY ((size_t) 512 * 1024 * 1024)
@@ -49,11 +56,17 @@ struct Elasticsearch
 	bool		repeatable;		/* it may reach two hosts and no harm is done */
 	int			hosts_left;		/* that it has not been sent to */
 	StringInfoData failures;	/* of the hosts that it was sent to, for people */
-	CURLM	   *multi;
+	MemoryContext context;		/* all of this */
+	CURLM	   *multi;			/* one for all that work side by side; the first of them owns it */
 	CURL	   *easy;
-	struct curl_slist *headers;
-	bool		refuses_us;		/* the last answer: see elasticsearch_refuses_us */
+	struct curl_slist *headers; /* the first one's, too */
+	struct curl_slist *headers_of_gzip; /* the same, and one that says so; NULL: bodies go as they are */
+	StringInfoData compressed;	/* the body of the request under way */
+	int			in_flight;		/* what bulks are to have at a time */
+	struct Elasticsearch *first;	/* of those side by side; maybe this one */
+	bool		refuses_us;		/* of the first: the last answer to any; see elasticsearch_refuses_us */
 	bool		in_multi;		/* a request is under way */
+	bool		ended;			/* its transfer is over, and nobody has looked at it yet */
 	bool		finished;
 	CURLcode	result;
 	char		error[CURL_ERROR_SIZE];
@@ -74,9 +87,13 @@ close_client(void *arg)
 		curl_multi_remove_handle(client->multi, client->easy);
 	if (client->easy)
 		curl_easy_cleanup(client->easy);
-	if (client->multi)
+	if (client->first == client && client->multi)
 		curl_multi_cleanup(client->multi);
-	curl_slist_free_all(client->headers);
+	if (client->first == client)
+	{
+		curl_slist_free_all(client->headers);
+		curl_slist_free_all(client->headers_of_gzip);
+	}
 	free(client->reply);
 }
 
@@ -139,13 +156,32 @@ take_reply(char *data, size_t one, size_t n, void *arg)
 }
 
 static void
-add_header(Elasticsearch *client, const char *header)
+append_header(struct curl_slist **headers, const char *header)
 {
-	struct curl_slist *list = curl_slist_append(client->headers, header);
+	struct curl_slist *list = curl_slist_append(*headers, header);
 
 	if (list == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	client->headers = list;
+	*headers = list;
+}
+
+static void
+add_header(Elasticsearch *client, const char *header)
+{
+	append_header(&client->headers, header);
+}
+
+static void
+set_compression(Elasticsearch *client, List *options)
+{
+	const char *compression = option(options, "compression");
+	struct curl_slist *header;
+
+	if (compression == NULL || strcmp(compression, "gzip") != 0)
+		return;
+	for (header = client->headers; header; header = header->next)
+		append_header(&client->headers_of_gzip, header->data);
+	append_header(&client->headers_of_gzip, "Content-Encoding: gzip");
 }
 
 /* "id:api_key" is what people are shown first, "encoded" what the header wants */
@@ -192,6 +228,15 @@ set_credentials(Elasticsearch *client, List *options)
 		curl_easy_setopt(client->easy, CURLOPT_USERNAME, username);
 		curl_easy_setopt(client->easy, CURLOPT_PASSWORD, password ? password : "");
 	}
+}
+
+/* where what libcurl has to say goes */
+static void
+set_owner(Elasticsearch *client)
+{
+	curl_easy_setopt(client->easy, CURLOPT_ERRORBUFFER, client->error);
+	curl_easy_setopt(client->easy, CURLOPT_WRITEDATA, client);
+	curl_easy_setopt(client->easy, CURLOPT_PRIVATE, client);
 }
 
 static void
@@ -267,29 +312,45 @@ set_options(Elasticsearch *client, List *options)
 	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 1048576L);
 	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "clickstream");
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, client->error);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_reply);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, client);
+	set_owner(client);
 	set_tls(client, options);
 	set_credentials(client, options);
 	add_header(client, "Expect:");
 	add_header(client, "Content-Type: application/json");
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, client->headers);
+	set_compression(client, options);
+}
+
+/* of no use yet, but closed with its context */
+static Elasticsearch *
+make_client(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Elasticsearch *client = palloc0(sizeof(Elasticsearch));
+
+	client->context = context;
+	client->cleanup.func = close_client;
+	client->cleanup.arg = client;
+	MemoryContextRegisterResetCallback(context, &client->cleanup);
+
+	client->left = -1;
+	initStringInfo(&client->path);
+	initStringInfo(&client->failures);
+	initStringInfo(&client->compressed);
+	MemoryContextSwitchTo(old);
+	return client;
 }
 
 Elasticsearch *
 elasticsearch_open(List *options)
 {
-	Elasticsearch *client = palloc0(sizeof(Elasticsearch));
+	Elasticsearch *client = make_client(CurrentMemoryContext);
 	const char *url = option(options, "url");
+	const char *in_flight = option(options, "max_in_flight");
 
-	client->cleanup.func = close_client;
-	client->cleanup.arg = client;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->cleanup);
-
-	client->left = -1;
-	initStringInfo(&client->path);
-	initStringInfo(&client->failures);
+	client->first = client;
+	client->in_flight = in_flight ? atoi(in_flight) : DEFAULT_IN_FLIGHT;
 	client->urls = url ? split_urls(url) : NIL;
 	if (client->urls == NIL)
 		ereport(ERROR,
@@ -303,6 +364,78 @@ elasticsearch_open(List *options)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("libcurl could not be started")));
 	set_options(client, options);
 	return client;
+}
+
+/* its callbacks run before the first one's, which was made before: the multi handle is still there */
+Elasticsearch *
+elasticsearch_beside(Elasticsearch *first)
+{
+	Elasticsearch *client = make_client(first->context);
+
+	client->first = first;
+	client->urls = first->urls;
+	client->current = first->current;
+	client->multi = first->multi;
+	client->headers = first->headers;
+	client->headers_of_gzip = first->headers_of_gzip;
+	if ((client->easy = curl_easy_duphandle(first->easy)) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("libcurl could not be started")));
+	set_owner(client);
+	return client;
+}
+
+int
+elasticsearch_in_flight(const Elasticsearch *client)
+{
+	return client->in_flight;
+}
+
+/* ---------------------------------------------------------------- bodies */
+
+/* fills client->compressed; zlib allocates by malloc and never throws */
+static void
+compress_body(Elasticsearch *client, const char *body, size_t length)
+{
+	StringInfo	out = &client->compressed;
+	z_stream	stream = {0};
+	int			result;
+
+	/* 16 more for gzip's own header */
+	if (deflateInit2(&stream, COMPRESSION_LEVEL, Z_DEFLATED, MAX_WBITS + 16, 8,
+					 Z_DEFAULT_STRATEGY) != Z_OK)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	resetStringInfo(out);
+	stream.next_in = (Bytef *) unconstify(char *, body);
+	stream.avail_in = length;
+	do
+	{
+		enlargeStringInfo(out, COMPRESSED_STEP);
+		stream.next_out = (Bytef *) out->data + out->len;
+		stream.avail_out = COMPRESSED_STEP;
+		result = deflate(&stream, Z_FINISH);
+		out->len += COMPRESSED_STEP - stream.avail_out;
+	} while (result == Z_OK || result == Z_BUF_ERROR);
+	deflateEnd(&stream);
+	if (result != Z_STREAM_END)
+		elog(ERROR, "zlib did not compress a request: %d", result);
+}
+
+static void
+set_body(Elasticsearch *client, const char *body, size_t length)
+{
+	bool		compress = client->headers_of_gzip && length >= LEAST_TO_COMPRESS;
+
+	if (compress)
+	{
+		compress_body(client, body, length);
+		body = client->compressed.data;
+		length = client->compressed.len;
+	}
+	curl_easy_setopt(client->easy, CURLOPT_HTTPHEADER,
+					 compress ? client->headers_of_gzip : client->headers);
+	curl_easy_setopt(client->easy, CURLOPT_POST, 1L);
+	curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, body);
+	curl_easy_setopt(client->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) length);
 }
 
 /* ---------------------------------------------------------------- one request to one host */
@@ -333,6 +466,7 @@ send_request(Elasticsearch *client)
 
 	client->length = 0;
 	client->error[0] = '\0';
+	client->ended = false;
 	client->finished = false;
 	curl_easy_setopt(client->easy, CURLOPT_URL, url);
 	pfree(url);
@@ -353,13 +487,12 @@ begin_request(Elasticsearch *client, const char *method, const char *path, const
 	client->hosts_left = list_length(client->urls) - 1;
 	curl_easy_setopt(client->easy, CURLOPT_NOBODY, 0L);
 	if (body)
-	{
-		curl_easy_setopt(client->easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, body);
-		curl_easy_setopt(client->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) length);
-	}
+		set_body(client, body, length);
 	else
+	{
+		curl_easy_setopt(client->easy, CURLOPT_HTTPHEADER, client->headers);
 		curl_easy_setopt(client->easy, CURLOPT_HTTPGET, 1L);
+	}
 	curl_easy_setopt(client->easy, CURLOPT_CUSTOMREQUEST, method);
 	send_request(client);
 	(void) elasticsearch_pump(client);
@@ -497,7 +630,7 @@ request_is_over(Elasticsearch *client)
 
 	curl_multi_remove_handle(client->multi, client->easy);
 	client->in_multi = false;
-	client->refuses_us = status == 401 || status == 403 || is_mistrust(client->result);
+	client->first->refuses_us = status == 401 || status == 403 || is_mistrust(client->result);
 	if (!host_is_away(status))
 	{
 		tell_of_fail_over(client);
@@ -519,43 +652,61 @@ elasticsearch_start(Elasticsearch *client, const char *method, const char *path,
 	begin_request(client, method, path, body, length, true);
 }
 
-static bool
-transfer_has_ended(Elasticsearch *client)
+/* moves all requests that are under way side by side */
+static void
+move_transfers(CURLM *multi)
 {
 	CURLMsg    *message;
 	int			running;
 	int			left;
-	bool		ended = false;
 
-	with_signals_blocked(client->multi, &running);
-	while ((message = curl_multi_info_read(client->multi, &left)) != NULL)
+	with_signals_blocked(multi, &running);
+	while ((message = curl_multi_info_read(multi, &left)) != NULL)
 	{
+		Elasticsearch *client = NULL;
+
 		if (message->msg != CURLMSG_DONE)
 			continue;
-		ended = true;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &client);
+		client->ended = true;
 		client->result = message->data.result;
 	}
-	return ended;
 }
 
 bool
 elasticsearch_pump(Elasticsearch *client)
 {
-	while (!client->finished && transfer_has_ended(client))
+	if (client->finished)
+		return true;
+	if (!client->ended)
+		move_transfers(client->multi);
+	while (client->ended && !client->finished)
+	{
+		client->ended = false;
 		client->finished = request_is_over(client);
+		if (!client->finished)
+			move_transfers(client->multi);
+	}
 	return client->finished;
+}
+
+bool
+elasticsearch_await(Elasticsearch *client, int ms)
+{
+	if (elasticsearch_pump(client))
+		return true;
+	pgstat_report_wait_start(compat_wait_event("ClickstreamElasticsearch"));
+	curl_multi_poll(client->multi, NULL, 0, ms, NULL);
+	pgstat_report_wait_end();
+	CHECK_FOR_INTERRUPTS();
+	return elasticsearch_pump(client);
 }
 
 void
 elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *reply)
 {
-	pgstat_report_wait_start(compat_wait_event("ClickstreamElasticsearch"));
-	while (!elasticsearch_pump(client))
-	{
-		curl_multi_poll(client->multi, NULL, 0, WAIT_SLICE_MS, NULL);
-		CHECK_FOR_INTERRUPTS();
-	}
-	pgstat_report_wait_end();
+	while (!elasticsearch_await(client, WAIT_SLICE_MS))
+		;
 
 	reply->status = reply_status(client);
 	if (reply->status == 0)

@@ -36,6 +36,15 @@ typedef enum Verdict
 extern Elasticsearch *elasticsearch_open(List *options);
 
 /*
+ * Another one for requests beside those of the first, over connections of the same pool: each moves the
+ * others' requests, too.  It goes when the first one does.
+ */
+extern Elasticsearch *elasticsearch_beside(Elasticsearch *first);
+
+/* how many requests with documents the connection asks for at a time */
+extern int	elasticsearch_in_flight(const Elasticsearch *client);
+
+/*
  * One request at a time (one that may be carried out twice: it may be sent to several hosts): started, pumped now and then, finished.  The body must stand until then.
  * A path begins with a slash.  Finishing waits, obeys interrupts, and never throws for what the
  * other side does.
@@ -43,6 +52,7 @@ extern Elasticsearch *elasticsearch_open(List *options);
 extern void elasticsearch_start(Elasticsearch *client, const char *method, const char *path,
 								const char *body, size_t length);
 extern bool elasticsearch_pump(Elasticsearch *client);	/* whether the reply is there */
+extern bool elasticsearch_await(Elasticsearch *client, int ms);	/* the same, and waits so long */
 extern void elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *reply);
 
 /* start and finish in one; body may be NULL; only a GET is carried out twice */

@@ -100,14 +100,20 @@ make_index(SinkWorker *worker, MemoryContext context)
 /* ---------------------------------------------------------------- the copy */
 
 static void
-send_bulk(CopyState *copy)
+settled_or_error(bool settled)
 {
-	if (!bulk_settle(copy->bulk))
+	if (!settled)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("Elasticsearch did not take the copy of the table for %d minutes",
 						COPY_PATIENCE_MS / 60000),
 				 errdetail("The copy begins anew.")));
+}
+
+static void
+send_bulk(CopyState *copy)
+{
+	settled_or_error(bulk_make_room(copy->bulk));
 	bulk_send(copy->bulk, copy->version);
 }
 
@@ -132,6 +138,7 @@ open_bulk(SinkWorker *worker)
 	BulkOptions options = {
 		.alias = sink_index_copy_alias(worker->sink->physical_index),
 		.bytes = worker->sink->bulk_bytes,
+		.in_flight = elasticsearch_in_flight(worker->client),
 		.slot = worker->slot,
 		.working_state = WORKER_COPYING,
 		.patience_ms = COPY_PATIENCE_MS
@@ -154,7 +161,7 @@ copy_rows(SinkWorker *worker, CopyState *copy, MemoryContext context)
 	relation = describe_table(worker, context, &copy->plan);
 	copy_table(relation, copy_filter(worker->sink), copy_row, copy);
 	send_bulk(copy);
-	send_bulk(copy);			/* nothing more: waits for the last one */
+	settled_or_error(bulk_settle(copy->bulk));
 	worker_commit();
 }
 

@@ -136,17 +136,23 @@ leave_after_patience(Following *follow, TimestampTz since)
 }
 
 static void
-settle(Following *follow)
+settle_by(Following *follow, bool (*settled) (Bulk *bulk))
 {
 	TimestampTz since = GetCurrentTimestamp();
 
-	while (!bulk_settle(follow->bulk))
+	while (!settled(follow->bulk))
 	{
 		if (!changes_in_transaction(follow->stream))
 			look_around(follow);
 		else
 			leave_after_patience(follow, since);
 	}
+}
+
+static void
+settle(Following *follow)
+{
+	settle_by(follow, bulk_settle);
 }
 
 /* a request that has no bulk failed: waited out; the state is as it was when it is tried again */
@@ -170,7 +176,7 @@ request_went_well(Following *follow)
 static void
 send_bulk(Following *follow)
 {
-	settle(follow);
+	settle_by(follow, bulk_make_room);
 	bulk_send(follow->bulk, follow->covered);
 }
 
@@ -664,12 +670,29 @@ due_in(Following *follow, bool urgent)
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
 }
 
-/* the log is read to its end: nothing to do but wait, for the answer or for more */
+/*
+ * What is collected goes now.  While a request is in the way of it there is no hurry: more is collected
+ * meanwhile, and rows that change again and again are sent once for all of it.
+ */
+static bool
+is_due(Following *follow, bool urgent)
+{
+	if (bulk_is_empty(follow->bulk) || due_in(follow, urgent) > 0)
+		return false;
+	return bulk_is_full(follow->bulk) || bulk_may_send(follow->bulk);
+}
+
+/* the log is read to its end: nothing to do but wait, for an answer or for more */
 static void
 pause_at_end(Following *follow, bool urgent)
 {
 	int			ms;
 
+	if (bulk_in_flight(follow->bulk))
+	{
+		(void) bulk_await_answer(follow->bulk, IDLE_FIRST_MS);
+		return;
+	}
 	if (!bulk_is_empty(follow->bulk))
 		ms = Min(due_in(follow, urgent), IDLE_FIRST_MS);
 	else
@@ -708,10 +731,10 @@ one_round(Following *follow)
 	if (follow->covered != before)
 		follow->idle_ms = IDLE_FIRST_MS;
 
-	if (!bulk_is_empty(follow->bulk) && due_in(follow, urgent && !more) == 0)
+	if (is_due(follow, urgent && !more))
 		send_bulk(follow);
-	if (bulk_in_flight(follow->bulk) && (!more || bulk_has_answer(follow->bulk)))
-		settle(follow);
+	while (bulk_in_flight(follow->bulk) && bulk_has_answer(follow->bulk))
+		settle_by(follow, bulk_settle_first);
 	acknowledge(follow);
 	if (more)
 		return;
@@ -782,6 +805,7 @@ follow_start(Following *follow, SinkWorker *worker)
 	BulkOptions options = {
 		.alias = worker->sink->index,
 		.bytes = worker->sink->bulk_bytes,
+		.in_flight = elasticsearch_in_flight(worker->client),
 		.slot = worker->slot,
 		.working_state = WORKER_RUNNING,
 		.patience_ms = PATIENCE_MS
