@@ -780,8 +780,9 @@ plan_few(RollupSet *set, RollupPlan *plan, const Change *change)
 	MemoryContext caller = MemoryContextSwitchTo(set->loaded);
 
 	plan->delta_of_few = rollup_states_plan_few(plan->merge, change->desc, &plan->columns_of_few);
-	plan->is_plain = !plan->query->needs_search_path && rollup_ready_can_keep(plan->delta_of_few) &&
-		rollup_merge_adds_without_statement(plan->merge);
+	/* retention has statements of its own */
+	plan->is_plain = !plan->query->needs_search_path && plan->rollup->retention == NULL &&
+		rollup_ready_can_keep(plan->delta_of_few) && rollup_merge_adds_without_statement(plan->merge);
 	MemoryContextSwitchTo(caller);
 }
 
