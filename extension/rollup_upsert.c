@@ -405,7 +405,7 @@ look_up(Run *run)
 	index_rescan(run->scan, run->upsert->scan_keys, run->upsert->n_keys, NULL, 0);
 	while (!found && (tid = index_getnext_tid(run->scan, ForwardScanDirection)) != NULL)
 		found = fetch_version(run, *tid);
-	index_rescan(run->scan, NULL, 0, NULL, 0);
+	index_rescan(run->scan, NULL, run->upsert->n_keys, NULL, 0);
 	return found;
 }
 
