@@ -215,6 +215,17 @@ extern PGDLLEXPORT int32 catalog_sink_insert(const Sink *sink);
 extern PGDLLEXPORT void catalog_sink_update(const Sink *sink);
 extern PGDLLEXPORT void catalog_sink_delete(int32 id);
 
+/* how far a first copy has come */
+typedef struct SinkCopied
+{
+	Oid			leaf;			/* those with a lower OID are done; 0: none is */
+	Oid			file;			/* of this one's rows: rewritten, it begins anew */
+	int64		blocks;			/* of this one that are done */
+} SinkCopied;
+
+extern PGDLLEXPORT void catalog_sink_copied(int32 id, SinkCopied *copied);
+extern PGDLLEXPORT void catalog_sink_copied_save(int32 id, const SinkCopied *copied);
+
 /* NULL if the sink is gone; saving waits for nobody, and does nothing where somebody else has the row */
 extern PGDLLEXPORT SinkTotals *catalog_sink_totals(int32 id);
 extern PGDLLEXPORT void catalog_sink_totals_save(int32 id, const SinkTotals *totals);

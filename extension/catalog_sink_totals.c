@@ -69,3 +69,41 @@ catalog_sink_slot_lost(int32 id, const char *because)
 	put_text(&arguments, because);
 	(void) catalog_write_one(&statement, &arguments);
 }
+
+static void *
+read_copied(Reader *reader)
+{
+	SinkCopied *copied = palloc0(sizeof(SinkCopied));
+
+	copied->leaf = next_oid(reader);
+	copied->file = next_oid(reader);
+	copied->blocks = next_int8(reader);
+	return copied;
+}
+
+void
+catalog_sink_copied(int32 id, SinkCopied *copied)
+{
+	static Statement statement = {
+	"SELECT copied_leaf, copied_file, copied_blocks FROM clickstream._sink_totals WHERE sink_id = $1"};
+	SinkCopied *found = catalog_read_by_id(&statement, id, read_copied);
+
+	memset(copied, 0, sizeof(*copied));
+	if (found)
+		*copied = *found;
+}
+
+void
+catalog_sink_copied_save(int32 id, const SinkCopied *copied)
+{
+	static Statement statement = {
+		"UPDATE clickstream._sink_totals SET copied_leaf = $2, copied_file = $3, copied_blocks = $4 "
+	"WHERE sink_id = $1"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, id);
+	put_oid(&arguments, OIDOID, copied->leaf);
+	put_oid(&arguments, OIDOID, copied->file);
+	put_int8(&arguments, copied->blocks);
+	(void) catalog_write_one(&statement, &arguments);
+}

@@ -493,7 +493,10 @@ CREATE TABLE _sink_totals (
     retries            bigint NOT NULL DEFAULT 0,
     current_until      timestamptz,
     slot_lost_at       timestamptz,
-    slot_lost_because  text
+    slot_lost_because  text,
+    copied_leaf        oid NOT NULL DEFAULT 0,
+    copied_file        oid NOT NULL DEFAULT 0,
+    copied_blocks      bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE _sink_totals IS 'what each sink has done since it was made, as its worker last saved it: read it through stat_sinks';
 

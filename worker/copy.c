@@ -13,6 +13,7 @@
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -174,22 +175,18 @@ give_rows(RowReader *reader, CopyRow row, void *arg)
 	MemoryContextReset(reader->context);
 }
 
-void
-copy_table(const RelationDescription *relation, const char *filter, CopyRow row, void *arg)
+/* inside an SPI connection; the query gives the relation's columns */
+static void
+copy_query(const RelationDescription *relation, const char *query, CopyRow row, void *arg)
 {
-	StringInfoData sql;
 	RowReader	reader;
 	SPIPlanPtr	plan;
 	Portal		portal;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	initStringInfo(&sql);
-	append_query(&sql, relation, filter);
 	reader_init(&reader, relation);
-	plan = SPI_prepare_cursor(sql.data, 0, NULL, CURSOR_OPT_NO_SCROLL);
+	plan = SPI_prepare_cursor(query, 0, NULL, CURSOR_OPT_NO_SCROLL);
 	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\"", sql.data);
+		elog(ERROR, "could not prepare \"%s\"", query);
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
 	for (;;)
 	{
@@ -201,6 +198,41 @@ copy_table(const RelationDescription *relation, const char *filter, CopyRow row,
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_cursor_close(portal);
+}
+
+void
+copy_table(const RelationDescription *relation, const char *filter, CopyRow row, void *arg)
+{
+	StringInfoData sql;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	initStringInfo(&sql);
+	append_query(&sql, relation, filter);
+	copy_query(relation, sql.data, row, arg);
+	SPI_finish();
+}
+
+/* A partition's own owner need not let the sink's read it but through its table. */
+void
+copy_blocks(const RelationDescription *relation, Oid leaf, int64 from, int64 to, const char *filter,
+			CopyRow row, void *arg)
+{
+	bool		directly = pg_class_aclcheck(leaf, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	RelationDescription read = *relation;
+	StringInfoData sql;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (directly)
+		read.relation = leaf;
+	initStringInfo(&sql);
+	append_query(&sql, &read, filter);
+	if (!directly)
+		appendStringInfo(&sql, " AND tableoid = %u", leaf);
+	if (from >= 0)
+		appendStringInfo(&sql, " AND ctid >= '(" INT64_FORMAT ",0)' AND ctid < '(" INT64_FORMAT ",0)'", from, to);
+	copy_query(relation, sql.data, row, arg);
 	SPI_finish();
 }
 

@@ -30,6 +30,10 @@ typedef void (*CopyRow) (void *arg, const ColumnValue *values, bool fits);
 extern void copy_table(const RelationDescription *relation, const char *filter, CopyRow row,
 					   void *arg);
 
+/* The same of some blocks of one table of it: itself, or a partition; from -1: of all of them. */
+extern void copy_blocks(const RelationDescription *relation, Oid leaf, int64 from, int64 to,
+						const char *filter, CopyRow row, void *arg);
+
 /* Of these, the rows whose id columns have these texts (NULL matches NULL), as they are now. */
 extern void copy_by_id(const RelationDescription *relation, const char *filter, const int *columns,
 					   int n, char *const *texts, CopyRow row, void *arg);

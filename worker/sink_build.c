@@ -2,16 +2,32 @@
  * sink_build.c
  *		The first copy: slot, new index, all rows at the slot's snapshot, alias swapped in.
  *
- * Owns the step from "no index" to "following".  If it is interrupted anywhere it begins anew, with a
- * new slot and an empty index: rows deleted in between would stay in a half-made one.  A search
- * sees the old index until the new one is whole.  Called by sink_main.c.
+ * Owns the step from "no index" to "following".  A search sees the old index until the new one is whole.
+ *
+ * The slot is made first, and everything that commits after its position will be told by the log.  The table
+ * is then read by portions, partition after partition, each portion with a snapshot of its own, and how far
+ * that has come is kept in the catalog: an interruption costs one portion, and no snapshot is held for
+ * hours.  That is exact, although a later portion sees changes which the log tells again: each document has
+ * the slot's position as its version, each change a higher one, and the changes are applied after the copy,
+ * in order.  A row that moves between portions, or is deleted after it was copied, does so in the log.
+ *
+ * The copy begins anew, with a new slot and an empty index, where slot or index are gone, or the shape of
+ * the table has changed.  Called by sink_main.c.
  */
 #include "postgres.h"
 
+#include "access/relation.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/ipc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "boundary.h"
 #include "changes.h"
 #include "copy.h"
 #include "sink.h"
@@ -21,6 +37,9 @@
 /* an outage shorter than this does not make the copy begin anew */
 #define COPY_PATIENCE_MS (10 * 60 * 1000)
 
+/* what so many requests hold is read under one snapshot, and noted as copied after it */
+#define PORTION_REQUESTS 8
+
 typedef struct CopyState
 {
 	SinkWorker *worker;
@@ -28,6 +47,7 @@ typedef struct CopyState
 	DocumentPlan *plan;
 	XLogRecPtr	version;
 	StringInfoData id;
+	SinkCopied	copied;
 } CopyState;
 
 /* ---------------------------------------------------------------- before the copy */
@@ -107,7 +127,7 @@ settled_or_error(bool settled)
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("Elasticsearch did not take the copy of the table for %d minutes",
 						COPY_PATIENCE_MS / 60000),
-				 errdetail("The copy begins anew.")));
+				 errdetail("The copy goes on where it was.")));
 }
 
 static void
@@ -147,22 +167,152 @@ open_bulk(SinkWorker *worker)
 	return bulk_open(worker->client, &options);
 }
 
-/* slot and copy share one transaction, and so one snapshot */
-static void
-copy_rows(SinkWorker *worker, CopyState *copy, MemoryContext context)
+/* What commits before its position is to be seen by every snapshot from now on, what commits after it comes in the log. */
+static bool
+make_slot(SinkWorker *worker)
 {
-	RelationDescription *relation;
+	SinkCopied	nothing = {0};
+	XLogRecPtr	position;
 
 	worker_set_state(worker->slot, WORKER_STARTING,
 					 "the replication slot is made once all running transactions have ended");
 	changes_drop_slot(worker->sink->slot);
-	copy->version = changes_create_slot(worker->sink->slot, worker->sink->owner);
-	worker_set_state(worker->slot, WORKER_COPYING, NULL);
-	relation = describe_table(worker, context, &copy->plan);
-	copy_table(relation, copy_filter(worker->sink), copy_row, copy);
+	position = changes_create_slot(worker->sink->slot, worker->sink->owner);
+	worker_commit();
+	worker_begin(worker->slot);
+	catalog_sink_copied_save(worker->sink->id, &nothing);
+	worker_commit();
+	sink_set_phase(worker, "copying", NULL, position);
+	return worker->sink->consistent_point == position;
+}
+
+/* Everything that a copy needs to go on is still there. */
+static bool
+can_go_on(SinkWorker *worker)
+{
+	const Sink *sink = worker->sink;
+
+	return strcmp(sink->phase, "copying") == 0 && sink->physical_index != NULL &&
+		!XLogRecPtrIsInvalid(sink->consistent_point) && changes_slot_is_usable(sink->slot) &&
+		sink_index_is_half_made(worker->client, sink, sink->physical_index);
+}
+
+static List *
+leaves_of(Oid relation)
+{
+	List	   *leaves = get_rel_relkind(relation) == RELKIND_PARTITIONED_TABLE ?
+		find_all_inheritors(relation, NoLock, NULL) : list_make1_oid(relation);
+
+	list_sort(leaves, list_oid_cmp);
+	return leaves;
+}
+
+/* some of its blocks, as many as there is room for; how many */
+static int64
+copy_leaf(CopyState *copy, const RelationDescription *relation, Oid leaf_id, int64 room)
+{
+	Relation	leaf = try_relation_open(leaf_id, AccessShareLock);
+	SinkCopied *copied = &copy->copied;
+	int64		blocks = 0;
+
+	if (leaf == NULL)
+		return 0;
+	if (copied->leaf != leaf_id || copied->file != leaf->rd_rel->relfilenode)
+		copied->blocks = 0;
+	copied->leaf = leaf_id;
+	copied->file = leaf->rd_rel->relfilenode;
+	if (RELKIND_HAS_STORAGE(leaf->rd_rel->relkind))
+	{
+		blocks = Min(room, (int64) RelationGetNumberOfBlocks(leaf) - copied->blocks);
+		if (blocks > 0)
+			copy_blocks(relation, leaf_id, copied->blocks, copied->blocks + blocks,
+						copy_filter(copy->worker->sink), copy_row, copy);
+		copied->blocks += Max(blocks, 0);
+	}
+	else if (leaf->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+		copy_blocks(relation, leaf_id, -1, -1, copy_filter(copy->worker->sink), copy_row, copy);
+	relation_close(leaf, AccessShareLock);
+	return Max(blocks, 0);
+}
+
+/* in a transaction; false when all is read */
+static bool
+copy_portion(CopyState *copy, const RelationDescription *relation)
+{
+	List	   *leaves = leaves_of(relation->relation);
+	int64		room = Max((int64) copy->worker->sink->bulk_bytes * PORTION_REQUESTS / BLCKSZ, 1);
+	ListCell   *cell;
+
+	foreach(cell, leaves)
+	{
+		if (lfirst_oid(cell) < copy->copied.leaf)
+			continue;
+		room -= copy_leaf(copy, relation, lfirst_oid(cell), room);
+		if (room <= 0)
+			return true;
+	}
+	return false;
+}
+
+/* What was read is in the index or a dead letter before it is noted as copied. */
+static void
+note_portion(CopyState *copy)
+{
+	SinkWorker *worker = copy->worker;
+
 	send_bulk(copy);
 	settled_or_error(bulk_settle(copy->bulk));
+	sink_store_refusals(worker, copy->bulk);
+	worker_begin(worker->slot);
+	catalog_sink_copied_save(worker->sink->id, &copy->copied);
 	worker_commit();
+	sink_totals_save(worker);
+	if (worker_should_stop())
+		proc_exit(0);
+	if (sink_has_changed(worker))
+		worker_leave();
+}
+
+static void
+refuse_other_shape(SinkWorker *worker)
+{
+	worker_commit();
+	sink_set_phase(worker, "new", NULL, InvalidXLogRecPtr);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the columns of the table have changed while it was copied"),
+			 errdetail("The copy begins anew.")));
+}
+
+static void
+copy_rows(SinkWorker *worker, CopyState *copy, MemoryContext context)
+{
+	MemoryContext portion = AllocSetContextCreate(context, "portion of a copy", ALLOCSET_DEFAULT_SIZES);
+	bool		more = true;
+
+	copy->version = worker->sink->consistent_point;
+	worker_begin(worker->slot);
+	(void) boundary_of_log();
+	catalog_sink_copied(worker->sink->id, &copy->copied);
+	worker_commit();
+	worker_set_state(worker->slot, WORKER_COPYING, NULL);
+	while (more)
+	{
+		RelationDescription *relation;
+
+		worker_begin(worker->slot);
+		MemoryContextReset(portion);
+		MemoryContextSwitchTo(portion);
+		relation = copy_describe(worker->sink->relation);
+		if (copy->plan == NULL)
+			(void) describe_table(worker, context, &copy->plan);
+		else if (!document_plan_fits(copy->plan, relation))
+			refuse_other_shape(worker);
+		more = copy_portion(copy, relation);
+		worker_commit();
+		MemoryContextSwitchTo(context);
+		note_portion(copy);
+	}
 }
 
 static void
@@ -185,16 +335,15 @@ sink_build(SinkWorker *worker)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CopyState	copy = {worker};
 
-	if (alias_may_be_taken(worker) && make_index(worker, context))
+	if (alias_may_be_taken(worker) &&
+		(can_go_on(worker) || (make_index(worker, context) && make_slot(worker))))
 	{
 		initStringInfo(&copy.id);
 		copy.bulk = open_bulk(worker);
 		copy_rows(worker, &copy, context);
 		MemoryContextSwitchTo(context);
 		swap_in(worker);
-		sink_store_refusals(worker, copy.bulk);
 		sink_acknowledge(worker, copy.version);
-		sink_totals_save(worker);
 		worker->attempt = 0;
 		sink_set_phase(worker, "following", NULL, copy.version);
 	}

@@ -135,6 +135,15 @@ is_left_over(const Sink *sink, const char *name, const ElasticsearchReply *reply
 	return left_over;
 }
 
+bool
+sink_index_is_half_made(Elasticsearch *client, const Sink *sink, const char *physical)
+{
+	ElasticsearchReply reply;
+
+	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, physical, ""), NULL, &reply);
+	return reply.status == 200 && is_left_over(sink, physical, &reply);
+}
+
 char *
 sink_index_free_name(Elasticsearch *client, const Sink *sink, char **why)
 {

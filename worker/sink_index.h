@@ -34,6 +34,8 @@ extern char *sink_index_free_name(Elasticsearch *client, const Sink *sink, char 
 /* makes the index anew, empty, with an alias of its own for the time of the copy */
 extern char *sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
 							 const char *physical);
+/* a copy that this sink has not finished: it is there, is the sink's own, and has the alias of the copy alone */
+extern bool sink_index_is_half_made(Elasticsearch *client, const Sink *sink, const char *physical);
 extern char *sink_index_copy_alias(const char *physical);
 
 /* the alias leads to this index from now on; what it led to, if it was this sink's, is deleted */
