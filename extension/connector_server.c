@@ -175,6 +175,7 @@ script_search_server(Script *script)
 	const char *username = connector_get(connector, "connection.username");
 	const char *password = connector_get(connector, "connection.password");
 	const char *timeout = connector_number(connector, "read.timeout.ms", 100, 3600000);
+	const char *in_flight = connector_number(connector, "max.in.flight.requests", 1, 16);
 	char	   *urls;
 	StringInfoData server;
 	StringInfoData mapping;
@@ -189,6 +190,10 @@ script_search_server(Script *script)
 	append_option(&server, "url", urls);
 	if (timeout)
 		append_option(&server, "timeout", psprintf("%sms", timeout));
+	if (connector_is(connector, "connection.compression", false))
+		append_option(&server, "compression", "gzip");
+	if (in_flight)
+		append_option(&server, "max_in_flight", in_flight);
 	script->search = server_name(connector, "search", "url", urls);
 	create_server(script, script->search, "clickstream_elasticsearch", server.data);
 	if (password && strncmp(password, "${", 2) == 0)

@@ -71,7 +71,8 @@ is($node->safe_psql('pipeline', 'SELECT messages, rows, dead_letters, skipped FR
 my $elastic = config('elastic-sink.json', $topic, 'topic.index.map' => "$topic:$index");
 $script = run_script('pipeline', $elastic, 'elastic-sink.json');
 mentions_each($script, $elastic, qw(connector.class topics connection.url connection.username connection.password topic.index.map key.ignore linger.ms
-      read.timeout.ms value.converter.schemas.enable));
+      read.timeout.ms connection.compression max.in.flight.requests value.converter.schemas.enable));
+like($script, qr/compression 'gzip', max_in_flight '5'/, 'requests travel as they did');
 unlike($script, qr/CREATE TABLE/, 'the sink follows the table that a source fills already');
 wait_for($node, q{SELECT clickstream.wait_for_sink('clicks-elastic-sink', '10 s')}, 'the sink has come to the end', 'pipeline');
 my $documents = es_search($index);
