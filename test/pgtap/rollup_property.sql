@@ -119,6 +119,9 @@ BEGIN
         RETURN pick('round(sum(amount) / nullif(count(*), 0), 2)', 'coalesce(sum(n), 0) + count(*)', 'avg(amount) > 3', 'count(*) || '':'' || coalesce(max(page), ''-'')',
                     '# hll_add_agg(hll_hash_text(page))', 'max(n) - min(n)', '''constant''::text', 'CASE WHEN bool_or(flag) THEN max(amount) ELSE min(amount) END',
                     'jsonb_build_object(''n'', count(*), ''most'', max(big))', 'ARRAY[min(n), max(n)]', 'max(at) - min(at)', 'sum(n)::numeric / nullif(sum(big), 0)',
+                    -- whether a variance of floats is exactly 0 depends on the order of the rows, and decides whether these are NULL
+                    'CASE WHEN var_pop(n) > 1e-6 AND var_pop(f) > 1e-6 THEN corr(n, f) END', 'CASE WHEN var_pop(n) > 1e-6 THEN regr_slope(f, n) END',
+                    'CASE WHEN var_pop(n) > 1e-6 AND var_pop(f) > 1e-6 THEN regr_r2(n, f) END', 'CASE WHEN var_pop(n) > 1e-6 THEN regr_intercept(f, n) END',
                     'clickstream.topk(page, 3) -> 0 ->> ''value''', 'greatest(min(n), count(flag))');
     END IF;
     IF chance(0.15) THEN
@@ -127,8 +130,8 @@ BEGIN
     END IF;
     RETURN pick('count(*)', 'count(n)', 'sum(n)', 'sum(big)', 'sum(amount)', 'avg(n)', 'avg(amount)', 'avg(big)', 'sum(f)', 'avg(f)', 'sum(n::numeric)', 'sum(n::smallint)',
                 'min(amount)', 'max(at)', 'min(page)', 'max(page || e.kind)', 'stddev(amount)', 'variance(n)', 'var_pop(big)', 'stddev_pop(n)', 'stddev_samp(big)',
-                'bool_and(flag)', 'bool_or(n > 3)', 'every(flag)', 'bit_or(n)', 'bit_and(n)', 'bit_xor(n)', 'min(f)', 'corr(n, f)', 'regr_slope(f, n)', 'regr_count(f, n)',
-                'covar_pop(n, f)', 'covar_samp(n, f)', 'regr_avgx(n, f)', 'regr_r2(n, f)', 'regr_intercept(f, n)', 'regr_sxx(n, f)', 'min(span)', 'sum(span)', 'avg(span)', 'max(tags)', 'min(u::text)',
+                'bool_and(flag)', 'bool_or(n > 3)', 'every(flag)', 'bit_or(n)', 'bit_and(n)', 'bit_xor(n)', 'min(f)', 'regr_count(f, n)',
+                'covar_pop(n, f)', 'covar_samp(n, f)', 'regr_avgx(n, f)', 'regr_sxx(n, f)', 'min(span)', 'sum(span)', 'avg(span)', 'max(tags)', 'min(u::text)',
                 'hll_add_agg(hll_hash_integer(n))', 'max(flag::text COLLATE "C")', 'width(amount)', 'sum(amount * n)', 'avg(length(page))', 'sum((doc ->> ''a'')::int)',
                 'max(n::money)', 'sum(n::money)', 'min(at::date)', 'max(id)', 'bit_or(n::int::bit(5))',
                 'clickstream.first(page, at)', 'clickstream.last(page, at)', 'clickstream.last(amount, id)', 'clickstream.first(doc, at)', 'clickstream.last(tags, n)',
