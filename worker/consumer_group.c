@@ -9,16 +9,25 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "consumer_internal.h"
+#include "worker.h"
 
 #define TELL_EVERY_MS 1000
 #define LONGEST_PAUSE_MS 60000
-#define ANSWER_MS 10000
 #define LAST_WORD_MS 300
+
+/*
+ * librdkafka 2.0 aborts the process when a request's time is up before it is known which broker has the group, and
+ * the broker is found later.  So a request has all the time that may be given, and long before that is
+ * over, the worker makes room for another one.
+ */
+#define ANSWER_MS (3600 * 1000)
+#define PATIENCE_MS (3000 * 1000)
 
 /* Kafka forgets what a group has committed when nothing more comes for some days */
 #define TELL_AGAIN_MS (3600 * 1000)
@@ -79,6 +88,7 @@ tell(Consumer *consumer)
 	(void) rd_kafka_AdminOptions_set_request_timeout(options, ANSWER_MS, NULL, 0);
 	rd_kafka_AlterConsumerGroupOffsets(consumer->client.rk, &request, 1, options, group->answers);
 	group->waiting = true;
+	group->asked = GetCurrentTimestamp();
 	rd_kafka_AdminOptions_destroy(options);
 	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
 	rd_kafka_topic_partition_list_destroy(list);
@@ -156,6 +166,8 @@ consumer_group_attend(Consumer *consumer, TimestampTz now)
 	if (group->waiting)
 		hear(consumer, 0);
 	group->next = now + MS(Max(group->pause_ms, TELL_EVERY_MS));
+	if (group->waiting && now > group->asked + MS(PATIENCE_MS) && !IsTransactionState())
+		worker_leave();
 	if (group->waiting || !consumer->reachable)
 		return;
 	if (now >= group->again)

@@ -73,6 +73,7 @@ typedef struct ConsumerGroup
 	char	   *name;
 	rd_kafka_queue_t *answers;
 	bool		waiting;		/* for one */
+	TimestampTz asked;			/* since then */
 	bool		failing;
 	int			pause_ms;
 	TimestampTz next,

@@ -5,6 +5,7 @@
  *	  mock_kafka TOPIC PARTITIONS	prints its address; ends with its standard input
  *	  fetch CODE COUNT				the next COUNT fetches are answered by Kafka's error CODE
  *	  topic CODE					the topic is answered by error CODE from now on, 0 for none
+ *	  coordinator MS				who has a group is told so much later, the next time it is asked
  *	  down | up						the broker goes, and comes back
  *
  * Each line is answered by one.  For tests of errors that a real broker cannot be made to give.
@@ -16,7 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FETCH 1					/* Kafka's number of that request */
+/* Kafka's numbers of requests */
+#define FETCH 1
+#define FIND_COORDINATOR 10
 
 static void
 fail_fetches(rd_kafka_mock_cluster_t *cluster, int code, int count)
@@ -35,6 +38,9 @@ obey(rd_kafka_mock_cluster_t *cluster, const char *topic, const char *line)
 		fail_fetches(cluster, code, count);
 	else if (sscanf(line, "topic %d", &code) == 1)
 		rd_kafka_mock_topic_set_error(cluster, topic, (rd_kafka_resp_err_t) code);
+	else if (sscanf(line, "coordinator %d", &count) == 1)
+		rd_kafka_mock_broker_push_request_error_rtts(cluster, 1, FIND_COORDINATOR, (size_t) 1,
+													 RD_KAFKA_RESP_ERR_NO_ERROR, count);
 	else if (strcmp(line, "down\n") == 0)
 		rd_kafka_mock_broker_set_down(cluster, 1);
 	else if (strcmp(line, "up\n") == 0)

@@ -73,6 +73,23 @@ all_there('a topic that may be read again');
 is(sql(q{SELECT bool_and(adds_up) FROM clickstream.audit_source('events')}), 't', 'sums hold');
 is(sql(q{SELECT count(*) FROM clickstream.offset_gaps}), 0, 'no error is taken for a gap');
 
+# A group whose broker takes long to be found: the request to tell it is still good then, and ends with the worker.
+rule('coordinator 12000');
+sql(q{CREATE TABLE again (n int); SELECT clickstream.create_source('again', server => 'kafka', topic => 'events', target => 'again')});
+wait_for($node, "SELECT count(*) = $sent FROM again", 'a group that is slow to be found: the source reads', undef, 30);
+my $pids = sql(q{SELECT pids FROM clickstream.stat_sources WHERE source = 'again'});
+sub told { return ClickstreamTest::run_topic('', 'committed', 'clickstream.postgres.again', 'events') =~ /\d\t\d/ }
+wait_until(\&told, 'and tells it, late', 60);
+is(sql(q{SELECT pids FROM clickstream.stat_sources WHERE source = 'again'}), $pids, 'by the same worker');
+rule('coordinator 12000');
+sql(q{SELECT clickstream.alter_source('again', consumer_group => 'another')});
+wait_for($node, q{SELECT state = 'running' FROM clickstream.stat_sources WHERE source = 'again'}, 'another group', undef, 30);
+send_some();
+wait_for($node, "SELECT count(*) = $sent FROM again", 'another group: the source reads', undef, 30);
+sql(q{SELECT clickstream.pause_source('again')});
+wait_for($node, q{SELECT pids = '{}' FROM clickstream.stat_sources WHERE source = 'again'}, 'a worker ends that has no answer yet', undef, 30);
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/terminated by signal/, 'no process has crashed');
+
 $node->stop('fast');
 $broker->kill_kill;
 done_testing();
