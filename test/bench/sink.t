@@ -36,6 +36,15 @@ sub create_sink
     return $index;
 }
 
+# Elasticsearch deletes by whole names only.
+sub remove_indexes
+{
+    for my $index (splice @indexes)
+    {
+        es('DELETE', "/$_") for keys %{ es('GET', "/$index*") };
+    }
+}
+
 sub process_cpu
 {
     my ($pid) = @_;
@@ -103,7 +112,7 @@ if ($only{rate})
         push @sink, $followed->{seconds};
         push @cpu, $followed->{cpu};
         push @bare, bare_loop($followed->{mappings});
-        es('DELETE', "/$_*") for splice @indexes;
+        remove_indexes();
     }
     figure('seconds: source and sink into Elasticsearch', min(@sink));
     figure('seconds: the same documents by a bare loop', min(@bare));
@@ -237,7 +246,7 @@ if ($only{hot})
     delete_topic($topic);
 }
 
-es('DELETE', "/$_*") for @indexes;
+remove_indexes();
 $sponge->end;
 $node->stop;
 done_testing();
