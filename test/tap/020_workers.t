@@ -125,7 +125,7 @@ $node->safe_psql('postgres', q{SELECT clickstream.alter_source('clicks', workers
 wait_for($node, q{SELECT count(*) = 1 FROM clickstream.worker_stats() WHERE state = 'starting' AND detail ~ 'raise clickstream.max_workers'},
     'what clickstream.max_workers leaves no room for says what to raise');
 running(3, 'the others run');
-is(scalar worker_pids($node, 'source'), 3, 'and no more than that run');
+cmp_ok(scalar worker_pids($node, 'source'), '<=', 3, 'and no more than that run');
 $node->safe_psql('postgres', q{SELECT clickstream.alter_source('clicks', workers => 1)});
 running(1, 'less again');
 
