@@ -224,7 +224,7 @@ set_credentials(Elasticsearch *client, List *options)
 		set_api_key(client, api_key);
 	else if (username)
 	{
-		curl_easy_setopt(client->easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+		curl_easy_setopt(client->easy, CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
 		curl_easy_setopt(client->easy, CURLOPT_USERNAME, username);
 		curl_easy_setopt(client->easy, CURLOPT_PASSWORD, password ? password : "");
 	}
@@ -277,7 +277,7 @@ set_tls(Elasticsearch *client, List *options)
 {
 	const char *key_password = option(options, "key_password");
 
-	curl_easy_setopt(client->easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(client->easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	if (option(options, "ca_file") || option(options, "ca_pem"))
 	{
 		curl_easy_setopt(client->easy, CURLOPT_CAPATH, NULL);
@@ -304,7 +304,7 @@ set_options(Elasticsearch *client, List *options)
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(easy, CURLOPT_PROXY, "");	/* whatever the server's environment says */
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
-	curl_easy_setopt(easy, CURLOPT_NETRC, CURL_NETRC_IGNORED);
+	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) timeout_ms);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(CONNECT_TIMEOUT_MS, timeout_ms));
 	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
