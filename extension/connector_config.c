@@ -13,6 +13,7 @@
 #include "utils/numeric.h"
 
 #include "connector.h"
+#include "source_api.h"
 
 /* no more of a value is shown in a comment */
 #define SHOWN 60
@@ -188,16 +189,6 @@ connector_number(Connector *connector, const char *name, int64 min, int64 max)
 	return NULL;
 }
 
-static char *
-trimmed(const char *from, size_t length)
-{
-	while (length > 0 && isspace((unsigned char) *from))
-		from++, length--;
-	while (length > 0 && isspace((unsigned char) from[length - 1]))
-		length--;
-	return pnstrdup(from, length);
-}
-
 List *
 connector_get_list(Connector *connector, const char *name)
 {
@@ -207,7 +198,7 @@ connector_get_list(Connector *connector, const char *name)
 	while (value && *value)
 	{
 		size_t		length = strcspn(value, ",");
-		char	   *item = trimmed(value, length);
+		char	   *item = source_topic_trimmed(value, length);
 
 		if (*item)
 			list = lappend(list, item);
@@ -236,8 +227,8 @@ connector_map_get(Connector *connector, const char *name, const char *key)
 		char	   *pair = lfirst(cell);
 		char	   *colon = strchr(pair, ':');
 
-		if (colon && strcmp(trimmed(pair, colon - pair), key) == 0)
-			return trimmed(colon + 1, strlen(colon + 1));
+		if (colon && strcmp(source_topic_trimmed(pair, colon - pair), key) == 0)
+			return source_topic_trimmed(colon + 1, strlen(colon + 1));
 	}
 	return NULL;
 }

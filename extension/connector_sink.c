@@ -17,6 +17,7 @@
 
 #include "catalog.h"
 #include "connector_script.h"
+#include "sink_api.h"
 #include "statement.h"
 
 /* what create_sink takes: see sink_check_bulk */
@@ -56,31 +57,11 @@ source_of_topic(const char *topic)
 	return NULL;
 }
 
-/* the column of a source that takes this part of a record, or NULL */
-static char *
-column_from(const Source *source, const char *part)
-{
-	JsonbIterator *iterator = JsonbIteratorInit(&source->columns->root);
-	JsonbValue	value;
-	JsonbIteratorToken token;
-	char	   *column = NULL;
-
-	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			column = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type == jbvString && (size_t) value.val.string.len == strlen(part) &&
-				 strncmp(value.val.string.val, part, strlen(part)) == 0)
-			return column;
-	}
-	return NULL;
-}
-
 /* the column of a source that takes a field of the record */
 static char *
 column_of_field(const Source *source, const char *field)
 {
-	char	   *renamed = column_from(source, field);
+	char	   *renamed = sink_column_fed_by(source, field);
 
 	if (renamed)
 		return renamed;
@@ -104,10 +85,10 @@ id_of_record(Connector *connector, const Source *source)
 	initStringInfo(&id);
 	if (connector_is(connector, "key.ignore", false))
 	{
-		if (column_from(source, "@partition") && column_from(source, "@offset"))
+		if (sink_column_fed_by(source, "@partition") && sink_column_fed_by(source, "@offset"))
 		{
-			append_id(&id, column_from(source, "@partition"));
-			append_id(&id, column_from(source, "@offset"));
+			append_id(&id, sink_column_fed_by(source, "@partition"));
+			append_id(&id, sink_column_fed_by(source, "@offset"));
 		}
 		else
 			connector_note(connector, false, "key.ignore",
@@ -118,7 +99,7 @@ id_of_record(Connector *connector, const Source *source)
 		foreach(cell, connector->key_fields)
 			append_id(&id, column_of_field(source, lfirst(cell)));
 		if (id.len == 0)
-			append_id(&id, column_from(source, "@key"));
+			append_id(&id, sink_column_fed_by(source, "@key"));
 		if (id.len == 0)
 			connector_note(connector, false, "key.ignore",
 						   "no column holds the record's key (\"@key\"); the id is the table's key, or partition and offset");

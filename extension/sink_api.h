@@ -36,6 +36,9 @@ extern List *sink_filter_published_columns(const Sink *sink);
 /* in a transaction: why the sink's owner may not read all of its table, NULL if he may */
 extern PGDLLEXPORT char *sink_forbidden(const Sink *sink);
 
+/* the column that a source fills from a field, or from, say, @partition; NULL for none */
+extern char *sink_column_fed_by(const Source *source, const char *from);
+
 /* the field that a column goes into by the sink's option columns, NULL when it is left out */
 extern PGDLLEXPORT char *sink_field_of(Jsonb *columns, const char *column);
 

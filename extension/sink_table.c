@@ -280,9 +280,8 @@ split_id(const char *id)
 	return copies;
 }
 
-/* the column that a source fills from, say, @partition; NULL for none */
-static char *
-column_fed_by(const Source *source, const char *metadata)
+char *
+sink_column_fed_by(const Source *source, const char *from)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&source->columns->root);
 	JsonbIteratorToken token;
@@ -294,7 +293,7 @@ column_fed_by(const Source *source, const char *metadata)
 		if (token == WJB_KEY)
 			column = value_text(&value);
 		else if (token == WJB_VALUE && value.type == jbvString &&
-				 strcmp(value_text(&value), metadata) == 0)
+				 strcmp(value_text(&value), from) == 0)
 			return column;
 	}
 	return NULL;
@@ -313,9 +312,9 @@ columns_of_source(Oid relation)
 	if (sources == NIL)
 		return NIL;
 	source = linitial(sources);
-	partition = column_fed_by(source, "@partition");
-	offset = column_fed_by(source, "@offset");
-	topic = column_fed_by(source, "@topic");
+	partition = sink_column_fed_by(source, "@partition");
+	offset = sink_column_fed_by(source, "@offset");
+	topic = sink_column_fed_by(source, "@topic");
 	if (partition == NULL || offset == NULL || (list_length(sources) > 1 && topic == NULL))
 		return NIL;
 	return list_length(sources) > 1 ? list_make3(topic, partition, offset) :

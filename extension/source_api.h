@@ -52,6 +52,7 @@ typedef struct TopicPartition
 typedef struct TopicMatcher TopicMatcher;
 
 extern PGDLLEXPORT List *source_topics_parse(const char *text); /* of char * */
+extern char *source_topic_trimmed(const char *from, size_t length);	/* an item of such a list */
 extern PGDLLEXPORT char *source_topics_text(List *topics);
 extern PGDLLEXPORT void source_topics_check(List *topics);
 extern PGDLLEXPORT bool source_topic_is_pattern(const char *topic);

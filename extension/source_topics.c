@@ -34,8 +34,8 @@ source_topic_is_pattern(const char *topic)
 	return topic[0] == '^';
 }
 
-static char *
-trimmed(const char *from, size_t length)
+char *
+source_topic_trimmed(const char *from, size_t length)
 {
 	while (length > 0 && isspace((unsigned char) *from))
 		from++, length--;
@@ -48,7 +48,7 @@ trimmed(const char *from, size_t length)
 List *
 source_topics_parse(const char *text)
 {
-	char	   *whole = trimmed(text, strlen(text));
+	char	   *whole = source_topic_trimmed(text, strlen(text));
 	List	   *topics = NIL;
 
 	if (source_topic_is_pattern(whole))
@@ -57,7 +57,7 @@ source_topics_parse(const char *text)
 	{
 		size_t		length = strcspn(at, ",");
 
-		topics = lappend(topics, trimmed(at, length));
+		topics = lappend(topics, source_topic_trimmed(at, length));
 		at += length;
 		if (*at == '\0')
 			return topics;

@@ -64,11 +64,7 @@ try_to_enter(WorkerSlot *slot, RollupFill *fill, RollupPhase from, RollupPhase t
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
-		FlushErrorState();
-		worker_rollback();
+		worker_end_busy(caller);
 		*busy = true;
 	}
 	PG_END_TRY();
@@ -191,11 +187,7 @@ retire_one(WorkerSlot *slot)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
-		FlushErrorState();
-		worker_rollback();
+		worker_end_busy(caller);
 		busy = true;
 	}
 	PG_END_TRY();

@@ -204,6 +204,16 @@ worker_end_failed(MemoryContext context)
 	return error;
 }
 
+void
+worker_end_busy(MemoryContext context)
+{
+	MemoryContextSwitchTo(context);
+	if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+		PG_RE_THROW();
+	FlushErrorState();
+	worker_rollback();
+}
+
 /* ---------------------------------------------------------------- between transactions */
 
 bool

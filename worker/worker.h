@@ -44,6 +44,9 @@ extern void worker_look_at(WorkerCatalogs wanted);
 /* In a PG_CATCH: the error, in that context, which is current then; its transaction is rolled back. */
 extern ErrorData *worker_end_failed(MemoryContext context);
 
+/* the same where a lock was not to be had in time; any other error is thrown on */
+extern void worker_end_busy(MemoryContext context);
+
 /*
  * True once the postmaster or an operator wants it to end; also handles SIGHUP and barriers.  Ask
  * outside a transaction; inside, CHECK_FOR_INTERRUPTS ends the process with a FATAL error.
