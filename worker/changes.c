@@ -630,12 +630,6 @@ changes_columns(const ChangeStream *stream)
 	return stream->relation.n_columns;
 }
 
-XLogRecPtr
-changes_confirmed(const ChangeStream *stream)
-{
-	return stream->confirmed;
-}
-
 void
 changes_confirm(ChangeStream *stream, XLogRecPtr position)
 {

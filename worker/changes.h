@@ -103,7 +103,6 @@ extern bool changes_in_transaction(const ChangeStream *stream);
 /* columns of the relation as it was described last */
 extern int	changes_columns(const ChangeStream *stream);
 
-extern XLogRecPtr changes_confirmed(const ChangeStream *stream);
 extern void changes_confirm(ChangeStream *stream, XLogRecPtr position);
 
 /* what was confirmed is on disk, too: after a restart no change is told again */

@@ -30,10 +30,10 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "connection.h"
 #include "elasticsearch.h"
 
 #define DEFAULT_TIMEOUT_MS 60000
@@ -298,7 +298,7 @@ set_options(Elasticsearch *client, List *options)
 	int			timeout_ms = DEFAULT_TIMEOUT_MS;
 
 	if (timeout)
-		(void) parse_int(timeout, &timeout_ms, GUC_UNIT_MS, NULL);
+		timeout_ms = connection_duration_ms(timeout);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
