@@ -122,10 +122,15 @@ typedef struct Sink
 	Oid			owner;
 	char	   *server;
 	Oid			relation;
-	char	   *index;
+	char	   *index;			/* the option: a name, or a pattern of names */
+	char	   *alias;			/* what a search asks for, made of it */
 	List	   *id_columns;		/* of char * */
 	Jsonb	   *columns;
 	char	   *filter;			/* the option where, or NULL */
+	char	   *routing;		/* a column, or NULL */
+	char	   *pipeline;		/* or NULL */
+	bool		create_only;	/* op_type create */
+	Jsonb	   *mapping;
 	int32		bulk_bytes;
 	Interval   *bulk_wait;
 	int64		max_wal_lag;	/* bytes; 0 for no bound */

@@ -438,6 +438,10 @@ CREATE TABLE sinks (
     id_columns         name[] NOT NULL,
     columns            jsonb NOT NULL DEFAULT '{}',
     "where"            text,
+    routing            name,
+    pipeline           text,
+    op_type            text NOT NULL DEFAULT 'index' CHECK (op_type IN ('index', 'create')),
+    mapping            jsonb NOT NULL DEFAULT '{}',
     bulk_bytes         int NOT NULL DEFAULT 8388608,
     bulk_wait          interval NOT NULL DEFAULT '100 ms',
     max_wal_lag        bigint CHECK (max_wal_lag > 0),
@@ -457,9 +461,13 @@ COMMENT ON TABLE sinks IS 'each sink: a table whose rows are kept as documents o
 COMMENT ON COLUMN sinks.owner IS 'whose rights the worker has';
 COMMENT ON COLUMN sinks.server IS 'the foreign server that says where Elasticsearch is';
 COMMENT ON COLUMN sinks.relation IS 'the table that is followed';
-COMMENT ON COLUMN sinks.index IS 'the alias under which the documents are found';
+COMMENT ON COLUMN sinks.index IS 'the alias under which the documents are found, or a pattern of names with a date';
 COMMENT ON COLUMN sinks.columns IS 'fields of other names than their columns, and columns left out';
 COMMENT ON COLUMN sinks."where" IS 'only rows that satisfy this have a document; NULL for all. The filter in force is that of the publication, which follows renamed columns';
+COMMENT ON COLUMN sinks.routing IS 'the column whose value says which shard a document goes to; NULL for its _id';
+COMMENT ON COLUMN sinks.pipeline IS 'the ingest pipeline that documents go through, NULL for none';
+COMMENT ON COLUMN sinks.op_type IS 'index, or create: only inserts are followed, and a document that is there stays as it is';
+COMMENT ON COLUMN sinks.mapping IS 'what the index''s mapping has beside, or instead of, what follows from the columns'' types';
 COMMENT ON COLUMN sinks.max_wal_lag IS 'so many bytes of write-ahead log are kept while Elasticsearch is away; past it the slot is given up; NULL for no bound';
 COMMENT ON COLUMN sinks.on_drop IS 'delete: the documents of a partition go with it when it is dropped or detached; keep: they stay';
 COMMENT ON COLUMN sinks.slot IS 'the logical replication slot that keeps the write-ahead log for it';
@@ -502,7 +510,8 @@ COMMENT ON TABLE _sink_totals IS 'what each sink has done since it was made, as 
 
 CREATE FUNCTION create_sink(name text, server text, relation regclass, index text, id text DEFAULT NULL,
     columns jsonb DEFAULT '{}', bulk_bytes int DEFAULT 8388608, bulk_wait interval DEFAULT '100 ms',
-    max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL, on_drop text DEFAULT 'keep')
+    max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL, on_drop text DEFAULT 'keep',
+    routing text DEFAULT NULL, pipeline text DEFAULT NULL, op_type text DEFAULT 'index', mapping jsonb DEFAULT '{}')
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_create_sink';
 COMMENT ON FUNCTION create_sink IS 'copies a table into an Elasticsearch index and follows its changes from then on';
 

@@ -122,6 +122,7 @@ set_defaults(Sink *sink)
 	sink->bulk_bytes = DEFAULT_BULK_BYTES;
 	sink->bulk_wait = palloc0(sizeof(Interval));
 	sink->bulk_wait->time = DEFAULT_BULK_WAIT_US;
+	sink->mapping = sink->columns;
 	sink->enabled = true;
 	sink->system_identifier = GetSystemIdentifier();
 	sink->database = MyDatabaseId;
@@ -137,10 +138,10 @@ check_index_is_free(const Sink *sink)
 	{
 		Sink	   *other = lfirst(cell);
 
-		if (strcmp(other->server, sink->server) == 0 && strcmp(other->index, sink->index) == 0)
+		if (strcmp(other->server, sink->server) == 0 && strcmp(other->alias, sink->alias) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
-					 errmsg("index \"%s\" of server \"%s\" is another sink's", sink->index, sink->server),
+					 errmsg("index \"%s\" of server \"%s\" is another sink's", sink->alias, sink->server),
 					 errhint("Name another index: one index follows one table.")));
 	}
 }
@@ -162,6 +163,13 @@ read_create_arguments(FunctionCallInfo fcinfo, Sink *sink)
 	if (!PG_ARGISNULL(9))
 		sink->filter = text_to_cstring(PG_GETARG_TEXT_PP(9));
 	take_on_drop(fcinfo, 10, sink);
+	if (!PG_ARGISNULL(11))
+		sink->routing = text_to_cstring(PG_GETARG_TEXT_PP(11));
+	if (!PG_ARGISNULL(12))
+		sink->pipeline = text_to_cstring(PG_GETARG_TEXT_PP(12));
+	sink->create_only = !PG_ARGISNULL(13) && sink_is_create(text_to_cstring(PG_GETARG_TEXT_PP(13)));
+	if (!PG_ARGISNULL(14))
+		sink->mapping = PG_GETARG_JSONB_P_COPY(14);
 }
 
 /* A sink may well be made first: but its maker is told at once that nothing will come of it yet. */
@@ -204,7 +212,8 @@ clickstream_create_sink(PG_FUNCTION_ARGS)
 	sink_check_name(sink.name);
 	sink_check_server_settings();
 	(void) connection_server(sink.server, CONNECTION_ELASTICSEARCH, sink.owner);
-	sink_check_index(sink.index);
+	sink.alias = sink_check_index(sink.index);
+	sink_check_mapping(sink.mapping);
 	check_index_is_free(&sink);
 	take_bulk(fcinfo, 6, &sink);
 	published = sink_check_table(&sink, PG_ARGISNULL(4) ? NULL :
@@ -248,7 +257,7 @@ build_anew(Sink *sink)
 	sink->consistent_point = InvalidXLogRecPtr;
 	/* an index of before says that the alias may be taken over */
 	if (sink->physical_index == NULL)
-		sink->physical_index = psprintf("%s-000000", sink->index);
+		sink->physical_index = psprintf("%s-000000", sink->alias);
 }
 
 /* which rows have a document is another question then: for those that are there, too */

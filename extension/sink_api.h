@@ -16,7 +16,9 @@
 /* sink_check.c: raises unless every option makes sense */
 extern void sink_check_name(const char *name);
 extern void sink_check_server_settings(void);
-extern void sink_check_index(const char *index);
+extern char *sink_check_index(const char *index);	/* the alias */
+extern void sink_check_mapping(Jsonb *mapping);
+extern bool sink_is_create(const char *op_type);
 extern void sink_check_bulk(const Sink *sink);
 extern void sink_check_on_drop(const char *on_drop);
 extern int64 sink_check_wal_lag(Datum size);	/* '10 GB' as bytes, 0 for no bound */

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "duration.h"
+#include "index_pattern.h"
 #include "sink_api.h"
 
 #define NAME_HINT "Give it a name of 1 to 63 bytes, such as 'clicks_search'."
@@ -120,10 +121,20 @@ has_capital(const char *text)
 	return false;
 }
 
-/* Elasticsearch's rules, so that a name is refused here and not by a state later */
-void
-sink_check_index(const char *index)
+/* a pattern's name is checked without its date */
+static char *
+name_to_check(const char *index)
 {
+	IndexPattern *pattern = index_pattern(index);
+
+	return pattern ? psprintf("%s%s", pattern->prefix, pattern->suffix) : pstrdup(index);
+}
+
+/* Elasticsearch's rules, so that a name is refused here and not by a state later */
+char *
+sink_check_index(const char *option)
+{
+	char	   *index = name_to_check(option);
 	const char *c;
 
 	if (*index == '\0')
@@ -139,8 +150,43 @@ sink_check_index(const char *index)
 		if (strchr("\\/*?\"<>| ,#:", *c) || (unsigned char) *c < 0x20)
 			refuse_index(index, "It has one of \\ / * ? \" < > | , # : or a blank.");
 		if (*c == '{' || *c == '}')
-			refuse_index(index, "Names made of a date pattern are not supported.");
+			refuse_index(index, "It has a brace that does not belong to a date pattern.");
 	}
+	return index_alias(option);
+}
+
+/* ---------------------------------------------------------------- what goes with a request and an index */
+
+bool
+sink_is_create(const char *op_type)
+{
+	if (strcmp(op_type, "create") != 0 && strcmp(op_type, "index") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("op_type cannot be \"%s\"", op_type),
+				 errhint("It is 'index', or 'create' for inserts alone.")));
+	return strcmp(op_type, "create") == 0;
+}
+
+static bool
+is_object(JsonbValue *value)
+{
+	return value == NULL || (value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data));
+}
+
+/* what is in them is Elasticsearch's to judge, in the sink's state */
+void
+sink_check_mapping(Jsonb *mapping)
+{
+	JsonbValue	key = {.type = jbvString, .val.string = {.val = "properties", .len = 10}};
+
+	if (JB_ROOT_IS_OBJECT(mapping) &&
+		is_object(findJsonbValueFromContainer(&mapping->root, JB_FOBJECT, &key)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("mapping is not the mapping of an index"),
+			 errhint("Give it as Elasticsearch takes it: '{\"dynamic\": true, \"properties\": {\"page\": {\"type\": \"text\"}}}'.")));
 }
 
 /* ---------------------------------------------------------------- bounds */

@@ -25,6 +25,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "index_pattern.h"
 #include "sink_api.h"
 #include "statement.h"
 
@@ -82,7 +83,14 @@ identity_of(Relation relation, List *id_columns)
 List *
 sink_identity_columns(const Sink *sink)
 {
-	return list_concat_copy(sink->id_columns, sink_filter_published_columns(sink));
+	IndexPattern *pattern = index_pattern(sink->index);
+	List	   *columns = list_concat_copy(sink->id_columns, sink_filter_published_columns(sink));
+
+	if (pattern)
+		columns = lappend(columns, pattern->column);
+	if (sink->routing)
+		columns = lappend(columns, sink->routing);
+	return columns;
 }
 
 Identity

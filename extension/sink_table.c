@@ -12,6 +12,7 @@
 #include "access/relation.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -21,6 +22,7 @@
 #include "utils/varlena.h"
 
 #include "compat.h"
+#include "index_pattern.h"
 #include "sink_api.h"
 
 /* ---------------------------------------------------------------- the kind of table */
@@ -373,6 +375,55 @@ require_in_identity(const char *option, Relation relation, List *columns)
 }
 
 static const char *
+inserts_alone(Relation relation)
+{
+	ereport(NOTICE,
+			(errmsg("updates and deletes of table \"%s\" will not reach the index",
+					RelationGetRelationName(relation)),
+			 errdetail("With op_type create only inserts are followed; TRUNCATE is not, either.")));
+	return "insert";
+}
+
+/* columns that say which index and which shard a document is in */
+static List *
+placing_columns(const Sink *sink)
+{
+	IndexPattern *pattern = index_pattern(sink->index);
+	List	   *columns = NIL;
+
+	if (pattern)
+		columns = lappend(columns, pattern->column);
+	if (sink->routing)
+		columns = lappend(columns, sink->routing);
+	return columns;
+}
+
+static void
+check_date_column(Relation relation, const char *name)
+{
+	Oid			type;
+
+	require_column(relation, name, "index");
+	type = getBaseType(find_column(relation, name)->atttypid);
+	if (type != DATEOID && type != TIMESTAMPOID && type != TIMESTAMPTZOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" in index has the type %s", name, format_type_be(type)),
+				 errhint("Name a column of the type date, timestamp or timestamptz.")));
+}
+
+static void
+check_placing_columns(Relation relation, const Sink *sink)
+{
+	IndexPattern *pattern = index_pattern(sink->index);
+
+	if (pattern)
+		check_date_column(relation, pattern->column);
+	if (sink->routing)
+		require_column(relation, sink->routing, "routing");
+}
+
+static const char *
 choose_published(Relation relation, const Sink *sink)
 {
 	Oid			member = InvalidOid;
@@ -380,6 +431,8 @@ choose_published(Relation relation, const Sink *sink)
 	char	   *who = OidIsValid(member) ? get_rel_name(member) : NULL;
 	char	   *quoted;
 
+	if (sink->create_only)
+		return inserts_alone(relation);
 	switch (worst)
 	{
 		case IDENTITY_COVERS:
@@ -399,6 +452,7 @@ choose_published(Relation relation, const Sink *sink)
 	}
 	if (sink->filter)
 		require_in_identity("the filter", relation, sink_filter_columns(relation, sink->filter));
+	require_in_identity("the place of documents (index, routing)", relation, placing_columns(sink));
 	return "insert, update, delete, truncate";
 }
 
@@ -431,6 +485,7 @@ sink_check_table(Sink *sink, const char *id)
 		require_column(relation, lfirst(cell), "id");
 	if (sink->filter)
 		sink->filter = sink_filter_check(relation, sink->filter);
+	check_placing_columns(relation, sink);
 	published = choose_published(relation, sink);
 	relation_close(relation, NoLock);
 	return published;

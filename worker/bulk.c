@@ -89,6 +89,7 @@ struct Bulk
 	char	   *path;
 	char	   *index_path;
 	char	   *versions_path;
+	char	   *pipeline_path;	/* or NULL */
 	Batch		batches[MOST_IN_FLIGHT + 1];	/* a ring of as many as may be in flight, and one more */
 	Batch	   *collecting;		/* the one behind those in flight */
 	Batch	   *sent;			/* the first of those in flight, the next to be settled */
@@ -155,6 +156,13 @@ bulk_open(Elasticsearch *client, const BulkOptions *options)
 										  "/_bulk?require_alias=true&filter_path=errors,error,status,"
 										  "items.*.status,items.*.error.type,items.*.error.reason,"
 										  "items.*.error.caused_by.reason");
+	if (options->pipeline)
+	{
+		char	   *escaped = elasticsearch_index_path(client, options->pipeline, "");
+
+		bulk->path = psprintf("%s&pipeline=%s", bulk->path, escaped + 1);
+		bulk->pipeline_path = psprintf("/_ingest/pipeline%s", escaped);
+	}
 	bulk->index_path = elasticsearch_index_path(client, options->alias, "/_settings?flat_settings");
 	bulk->versions_path = elasticsearch_index_path(client, options->alias, "/_mget?_source=false");
 	bulk->options.in_flight = Min(Max(options->in_flight, 1), MOST_IN_FLIGHT);
@@ -279,7 +287,11 @@ bulk_begin_index(Bulk *bulk, const char *id, int length, XLogRecPtr version)
 	Entry	   *entry = add_entry(bulk, id, length, version);
 	StringInfo	body = &bulk->collecting->body;
 
-	append_action(body, INDEX_ACTION, sizeof(INDEX_ACTION) - 1, id, length, entry->version);
+	/* Elasticsearch takes no version with it: what is there is not touched, whatever its version */
+	if (bulk->options.create_only)
+		appendStringInfo(body, "{\"create\":{%.*s}}\n", length, id);
+	else
+		append_action(body, INDEX_ACTION, sizeof(INDEX_ACTION) - 1, id, length, entry->version);
 	entry->document = body->len;
 	return body;
 }
@@ -535,7 +547,7 @@ static void
 refuse(Bulk *bulk, Entry *entry, int status, const char *type, const char *reason)
 {
 	Batch	   *batch = bulk->sent;
-	char	   *id = document_address_id(batch->ids.data + entry->id, entry->id_length);
+	char	   *id = document_address_part(batch->ids.data + entry->id, entry->id_length, "_id");
 
 	keep_refusal(bulk, id, entry->version,
 				 entry->is_delete ? NULL : batch->body.data + entry->document,
@@ -700,6 +712,17 @@ take_item(Bulk *bulk, Entry *entry, const Item *item, Outcome *outcome)
 	}
 }
 
+static bool
+pipeline_is_there(Bulk *bulk)
+{
+	ElasticsearchReply reply;
+
+	if (bulk->pipeline_path == NULL)
+		return true;
+	elasticsearch_ask(bulk->client, "GET", bulk->pipeline_path, NULL, &reply);
+	return reply.status == 200;
+}
+
 /* the index answers, and it is one index that is open: what stays refused is the document's fault */
 static bool
 index_is_in_order(Bulk *bulk)
@@ -712,11 +735,11 @@ index_is_in_order(Bulk *bulk)
 	if (reply.status != 200)
 		return false;
 	root = json_loadb(reply.text, reply.length, 0, NULL);
-	in_order = json_object_size(root) == 1 &&
+	in_order = (bulk->options.many_indexes || json_object_size(root) == 1) &&
 		strstr(reply.text, "\"index.verified_before_close\"") == NULL &&
 		strstr(reply.text, "\"index.blocks.") == NULL;
 	json_decref(root);
-	return in_order;
+	return in_order && pipeline_is_there(bulk);
 }
 
 /* refusals whose type can mean either: judged by their neighbours, or by the state of the index */

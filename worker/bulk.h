@@ -34,6 +34,9 @@ typedef struct Refusal
 typedef struct BulkOptions
 {
 	const char *alias;			/* requests demand that it is an alias */
+	const char *pipeline;		/* documents go through it, or NULL */
+	bool		create_only;	/* what is there stays; no versions are given */
+	bool		many_indexes;	/* the alias leads to more than one */
 	Size		bytes;			/* a request is sent when it has so many */
 	int			in_flight;		/* requests at a time; 0 for one */
 	WorkerSlot *slot;			/* counters, state and last error are shown there */

@@ -47,17 +47,7 @@ static void append_value(StringInfo out, const ValueType *type, const char *text
 /* ---------------------------------------------------------------- types */
 
 #define KEYWORD "{\"type\":\"keyword\",\"ignore_above\":8191}"
-#define FLATTENED "{\"type\":\"flattened\",\"ignore_above\":8000}"
 
-/*
- * What else an object can be, where the server does not know the type flattened: OpenSearch has one like it, and
- * the free edition of Elasticsearch 7 has none, so that objects are kept there and cannot be searched.
- */
-static const char *const object_mappings[DOCUMENT_MAPPINGS] = {
-	FLATTENED,
-	"{\"type\":\"flat_object\"}",
-	"{\"type\":\"object\",\"enabled\":false}",
-};
 #define DATE "{\"type\":\"date\",\"format\":\"strict_date_optional_time\",\"ignore_malformed\":true}"
 
 typedef struct KnownType
@@ -157,7 +147,7 @@ type_of(Oid oid)
 /* ---------------------------------------------------------------- the plan */
 
 static void
-plan_field(DocumentPlan *plan, int column, char *name, Oid type)
+plan_field(DocumentPlan *plan, int column, char *name, Oid type, Jsonb *mapping)
 {
 	PlanField  *field = &plan->fields[plan->n_fields++];
 	StringInfoData lead;
@@ -169,26 +159,43 @@ plan_field(DocumentPlan *plan, int column, char *name, Oid type)
 	field->column = column;
 	field->type = type_of(type);
 	field->name = name;
+	field->mapping = document_chosen_mapping(mapping, name);
 	field->lead = lead.data;
 	field->lead_length = lead.len;
 }
 
-static void
-plan_id(DocumentPlan *plan, const char *name)
+static int
+column_of(const DocumentPlan *plan, const char *name, const char *purpose)
 {
 	int			i;
 
 	for (i = 0; i < plan->n_columns; i++)
 		if (strcmp(plan->columns[i].name, name) == 0)
-		{
-			plan->ids[plan->n_ids] = i;
-			plan->id_types[plan->n_ids++] = type_of(plan->columns[i].type);
-			return;
-		}
+			return i;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("column \"%s\", which is part of a document's _id, is not in the table", name),
-			 errhint("Drop the sink and create it again with another id.")));
+			 errmsg("column \"%s\", which is part of a document's %s, is not in the table", name, purpose),
+			 errhint("Drop the sink and create it again with another %s.",
+					 strcmp(purpose, "_id") == 0 ? "id" : purpose)));
+}
+
+static void
+plan_id(DocumentPlan *plan, const char *name)
+{
+	int			column = column_of(plan, name, "_id");
+
+	plan->ids[plan->n_ids] = column;
+	plan->id_types[plan->n_ids++] = type_of(plan->columns[column].type);
+}
+
+static void
+plan_place(DocumentPlan *plan, const Sink *sink)
+{
+	plan->pattern = index_pattern(sink->index);
+	plan->index_suffix = "";
+	if (plan->pattern)
+		plan->date_column = column_of(plan, plan->pattern->column, "index");
+	plan->routing_column = sink->routing ? column_of(plan, sink->routing, "routing") : -1;
 }
 
 DocumentPlan *
@@ -199,6 +206,7 @@ document_plan(const RelationDescription *relation, const Sink *sink)
 	int			i;
 
 	plan->id = makeStringInfo();
+	plan->index = makeStringInfo();
 	plan->n_columns = relation->n_columns;
 	plan->columns = palloc0(sizeof(ColumnDescription) * Max(relation->n_columns, 1));
 	plan->fields = palloc0(sizeof(PlanField) * Max(relation->n_columns, 1));
@@ -212,10 +220,12 @@ document_plan(const RelationDescription *relation, const Sink *sink)
 		plan->columns[i] = *column;
 		plan->columns[i].name = pstrdup(column->name);
 		if (name)
-			plan_field(plan, i, name, column->type);
+			plan_field(plan, i, name, column->type, sink->mapping);
 	}
 	foreach(cell, sink->id_columns)
 		plan_id(plan, lfirst(cell));
+	plan_place(plan, sink);
+	document_plan_mapping(plan, sink->mapping);
 	return plan;
 }
 
@@ -239,24 +249,6 @@ document_id_columns(const DocumentPlan *plan, const int **columns)
 {
 	*columns = plan->ids;
 	return plan->n_ids;
-}
-
-void
-document_append_mapping(const DocumentPlan *plan, int which, StringInfo out)
-{
-	int			i;
-
-	appendStringInfoChar(out, '{');
-	for (i = 0; i < plan->n_fields; i++)
-	{
-		const PlanField *field = &plan->fields[i];
-
-		/* the lead begins with a comma */
-		appendStringInfoString(out, i == 0 ? field->lead + 1 : field->lead);
-		appendStringInfoString(out, strcmp(field->type->mapping, FLATTENED) == 0 ?
-							   object_mappings[which] : field->type->mapping);
-	}
-	appendStringInfoChar(out, '}');
 }
 
 /* ---------------------------------------------------------------- strings */

@@ -34,12 +34,27 @@ extern void document_append(const DocumentPlan *plan, const ColumnValue *values,
 extern bool document_id(const DocumentPlan *plan, const ColumnValue *values, StringInfo out);
 
 /*
- * Where the document is: "_id":"17", a piece of JSON that goes into actions of a bulk, into _mget, and
- * tells documents apart.  In `out` (which is reset); false when the id is NULL.
+ * Where the document is: "_id":"17","_index":"clicks-2025.06.04","routing":"u1", the latter two where the
+ * sink has a date pattern or a column for routing.  A piece of JSON that goes into actions of a bulk,
+ * into _mget, and tells documents apart.  In `out` (which is reset); false when the id is NULL.
  */
 extern bool document_address(const DocumentPlan *plan, const ColumnValue *values, StringInfo out);
-extern void document_address_of_id(const char *id, int length, StringInfo out);
-extern char *document_address_id(const char *address, int length);	/* the _id in it */
+
+typedef struct AddressPart
+{
+	const char *text;			/* or NULL */
+	int			length;
+} AddressPart;
+extern void document_address_of(AddressPart id, AddressPart index, AddressPart routing, StringInfo out);
+
+/* a part of it, "_id", "_index" or "routing"; NULL when it has none */
+extern char *document_address_part(const char *address, int length, const char *part);
+
+/* the name of the index, without regard to an id, in `out` (which is reset); false without a date pattern */
+extern bool document_index(const DocumentPlan *plan, const ColumnValue *values, StringInfo out);
+
+/* from here on addresses lead to indexes whose names end so */
+extern void document_plan_for_copy(DocumentPlan *plan, const char *index_suffix);
 
 /* positions of the id columns among the relation's */
 extern int	document_id_columns(const DocumentPlan *plan, const int **columns);
@@ -50,6 +65,9 @@ extern int	document_id_columns(const DocumentPlan *plan, const int **columns);
  */
 #define DOCUMENT_MAPPINGS 3
 extern void document_append_mapping(const DocumentPlan *plan, int which, StringInfo out);
+
+/* ,"dynamic":"strict" and what else the sink's mapping has beside fields */
+extern void document_append_mapping_rest(const DocumentPlan *plan, StringInfo out);
 
 /* a JSON string, quotes included */
 extern void json_append_string(StringInfo out, const char *text, int length);

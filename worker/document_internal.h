@@ -6,6 +6,7 @@
 #define CLICKSTREAM_DOCUMENT_INTERNAL_H
 
 #include "document.h"
+#include "index_pattern.h"
 
 typedef enum ValueForm
 {
@@ -38,13 +39,15 @@ typedef struct PlanField
 	int			column;			/* of the relation */
 	ValueType  *type;
 	char	   *name;
+	char	   *mapping;		/* a user's choice, or NULL */
 	char	   *lead;			/* ,"name": */
 	int			lead_length;
 } PlanField;
 
 struct DocumentPlan
 {
-	StringInfo	id;				/* scratch */
+	StringInfo	id;				/* scratch, as is the next */
+	StringInfo	index;
 	int			n_columns;		/* of the relation, as it was described */
 	ColumnDescription *columns;
 	int			n_fields;
@@ -52,6 +55,19 @@ struct DocumentPlan
 	int			n_ids;
 	int		   *ids;			/* columns of the relation */
 	ValueType **id_types;
+	IndexPattern *pattern;		/* NULL: all documents are in one index */
+	int			date_column;	/* of the pattern */
+	const char *index_suffix;	/* after the name that the pattern makes: that of a copy */
+	int			routing_column; /* or -1 */
+	char	   *more_fields;	/* of the sink's option mapping: what no column goes into */
+	char	   *mapping_rest;	/* and what is not about fields */
 };
+
+/* of an object of any fields, where the server knows it */
+#define FLATTENED "{\"type\":\"flattened\",\"ignore_above\":8000}"
+
+/* document_mapping.c: the option mapping of a sink */
+extern char *document_chosen_mapping(Jsonb *mapping, char *field);	/* NULL: none */
+extern void document_plan_mapping(DocumentPlan *plan, Jsonb *mapping);
 
 #endif							/* CLICKSTREAM_DOCUMENT_INTERNAL_H */

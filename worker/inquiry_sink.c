@@ -63,13 +63,10 @@ inquiry_sink_open(InquirySink *inquired, const Inquiry *inquiry)
 Bulk *
 inquiry_sink_bulk(InquirySink *inquired)
 {
-	BulkOptions options = {
-		.alias = inquired->worker.sink->index,
-		.bytes = REQUEST_BYTES,
-		.slot = &inquired->slot,
-		.working_state = WORKER_RUNNING,
-		.patience_ms = PATIENCE_MS
-	};
+	BulkOptions options = sink_bulk_options(inquired->worker.sink, inquired->worker.sink->alias,
+											&inquired->slot);
 
+	options.bytes = REQUEST_BYTES;
+	options.patience_ms = PATIENCE_MS;
 	return bulk_open(inquired->worker.client, &options);
 }

@@ -60,6 +60,9 @@ extern void sink_build(SinkWorker *worker);
 /* phase following: until told to stop, or until the phase is another */
 extern void sink_follow(SinkWorker *worker);
 
+/* what a bulk has to know of the sink, beside its alias and where its states are shown */
+extern BulkOptions sink_bulk_options(const Sink *sink, const char *alias, WorkerSlot *slot);
+
 /* puts a row into a bulk under its id; a row whose id is all NULL is refused */
 extern void sink_put_row(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values,
 						 XLogRecPtr version, StringInfo id);

@@ -31,6 +31,7 @@
 #include "changes.h"
 #include "copy.h"
 #include "sink.h"
+#include "sink_dates.h"
 #include "sink_index.h"
 #include "worker.h"
 
@@ -48,6 +49,9 @@ typedef struct CopyState
 	XLogRecPtr	version;
 	StringInfoData id;
 	SinkCopied	copied;
+	SinkDates  *dates;			/* for the indexes of a date pattern */
+	StringInfoData index;
+	const char *index_suffix;
 } CopyState;
 
 /* ---------------------------------------------------------------- before the copy */
@@ -130,6 +134,29 @@ settled_or_error(bool settled)
 				 errdetail("The copy goes on where it was.")));
 }
 
+/* the row may be the first one of its date */
+static void
+make_index_of(CopyState *copy, const ColumnValue *values)
+{
+	TimestampTz since = GetCurrentTimestamp();
+	char	   *why;
+
+	if (!document_index(copy->plan, values, &copy->index) ||
+		sink_dates_has(copy->dates, copy->index.data, copy->index.len))
+		return;
+	settled_or_error(bulk_settle(copy->bulk));
+	while ((why = sink_dates_make(copy->dates, copy->plan, copy->index.data)) != NULL)
+	{
+		settled_or_error(!TimestampDifferenceExceeds(since, GetCurrentTimestamp(), COPY_PATIENCE_MS));
+		sink_note_fault(copy->worker, why);
+		worker_pause(copy->worker->attempt++, "ClickstreamElasticsearchRetry");
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (copy->worker->attempt > 0)
+		worker_set_state(copy->worker->slot, WORKER_COPYING, NULL);
+	copy->worker->attempt = 0;
+}
+
 static void
 send_bulk(CopyState *copy)
 {
@@ -142,6 +169,8 @@ copy_row(void *arg, const ColumnValue *values, bool fits)
 {
 	CopyState  *copy = arg;
 
+	if (copy->dates)
+		make_index_of(copy, values);
 	if (fits)
 		sink_put_row(copy->bulk, copy->plan, values, copy->version, &copy->id);
 	else
@@ -155,15 +184,13 @@ copy_row(void *arg, const ColumnValue *values, bool fits)
 static Bulk *
 open_bulk(SinkWorker *worker)
 {
-	BulkOptions options = {
-		.alias = sink_index_copy_alias(worker->sink->physical_index),
-		.bytes = worker->sink->bulk_bytes,
-		.in_flight = elasticsearch_in_flight(worker->client),
-		.slot = worker->slot,
-		.working_state = WORKER_COPYING,
-		.patience_ms = COPY_PATIENCE_MS
-	};
+	BulkOptions options = sink_bulk_options(worker->sink,
+											sink_index_copy_alias(worker->sink->physical_index),
+											worker->slot);
 
+	options.in_flight = elasticsearch_in_flight(worker->client);
+	options.working_state = WORKER_COPYING;
+	options.patience_ms = COPY_PATIENCE_MS;
 	return bulk_open(worker->client, &options);
 }
 
@@ -186,13 +213,14 @@ make_slot(SinkWorker *worker)
 	return worker->sink->consistent_point == position;
 }
 
-/* Everything that a copy needs to go on is still there. */
+/* Everything that a copy needs to go on is still there; one into several indexes begins anew. */
 static bool
 can_go_on(SinkWorker *worker)
 {
 	const Sink *sink = worker->sink;
 
 	return strcmp(sink->phase, "copying") == 0 && sink->physical_index != NULL &&
+		strchr(sink->index, '{') == NULL &&
 		!XLogRecPtrIsInvalid(sink->consistent_point) && changes_slot_is_usable(sink->slot) &&
 		sink_index_is_half_made(worker->client, sink, sink->physical_index);
 }
@@ -305,7 +333,10 @@ copy_rows(SinkWorker *worker, CopyState *copy, MemoryContext context)
 		MemoryContextSwitchTo(portion);
 		relation = copy_describe(worker->sink->relation);
 		if (copy->plan == NULL)
+		{
 			(void) describe_table(worker, context, &copy->plan);
+			document_plan_for_copy(copy->plan, copy->index_suffix);
+		}
 		else if (!document_plan_fits(copy->plan, relation))
 			refuse_other_shape(worker);
 		more = copy_portion(copy, relation);
@@ -324,7 +355,7 @@ swap_in(SinkWorker *worker)
 	if (why)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("the alias \"%s\" could not be moved: %s", worker->sink->index, why)));
+				 errmsg("the alias \"%s\" could not be moved: %s", worker->sink->alias, why)));
 }
 
 void
@@ -339,6 +370,10 @@ sink_build(SinkWorker *worker)
 		(can_go_on(worker) || (make_index(worker, context) && make_slot(worker))))
 	{
 		initStringInfo(&copy.id);
+		initStringInfo(&copy.index);
+		copy.index_suffix = sink_dates_suffix(worker->sink->physical_index, true);
+		if (strchr(worker->sink->index, '{'))
+			copy.dates = sink_dates_open(worker->client, worker->sink, worker->sink->physical_index, true);
 		copy.bulk = open_bulk(worker);
 		copy_rows(worker, &copy, context);
 		MemoryContextSwitchTo(context);

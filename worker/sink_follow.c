@@ -23,6 +23,7 @@
 #include "copy.h"
 #include "duration.h"
 #include "sink.h"
+#include "sink_dates.h"
 #include "sink_index.h"
 #include "sink_lag.h"
 #include "worker.h"
@@ -52,6 +53,8 @@ typedef struct Following
 	DocumentPlan *plan;			/* NULL until the relation is described */
 	StringInfoData id;
 	StringInfoData old_id;
+	SinkDates  *dates;			/* NULL without a date pattern */
+	StringInfoData index;
 	XLogRecPtr	covered;		/* all commits before it have been put into bulks */
 	SinkLag		lag;			/* commits put into bulks and not acknowledged */
 	MemoryContext reread_context;
@@ -100,6 +103,18 @@ give_up_slot(SinkWorker *worker)
 	worker_leave();
 }
 
+/* an index that was there has been deleted */
+static bool
+a_date_is_lost(Following *follow, char **why)
+{
+	char	   *lost;
+
+	if (follow->dates == NULL || sink_dates_look(follow->dates, &lost) != NULL || lost == NULL)
+		return false;
+	*why = psprintf("index \"%s\" has been deleted", lost);
+	return true;
+}
+
 /* the surroundings stay broken: has the sink changed, is the index still there? */
 static void
 look_around(Following *follow)
@@ -111,7 +126,8 @@ look_around(Following *follow)
 	if (sink_has_changed(follow->worker))
 		worker_leave();
 	give_up_slot(follow->worker);
-	if (sink_index_look(follow->worker->client, follow->sink, &why) != INDEX_MISSING)
+	if (sink_index_look(follow->worker->client, follow->sink, &why) != INDEX_MISSING &&
+		!a_date_is_lost(follow, &why))
 		return;
 	ereport(LOG,
 			(errmsg("the index of clickstream sink \"%s\" is gone, and is built anew",
@@ -205,10 +221,27 @@ extend_mapping(Following *follow)
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_ERROR),
 					 errmsg("the index \"%s\" does not take the table's columns: %s",
-							follow->sink->index, why),
+							follow->sink->alias, why),
 					 errhint("If a column's type changed, clickstream.resync_sink builds a new index.")));
 		wait_a_moment(follow, why, since);
 	}
+	request_went_well(follow);
+}
+
+/* a row may be the first of its date, or leave one that was never there */
+static void
+make_index_of(Following *follow, const ColumnValue *values)
+{
+	TimestampTz since = GetCurrentTimestamp();
+	char	   *why;
+
+	if (!document_index(follow->plan, values, &follow->index) ||
+		sink_dates_has(follow->dates, follow->index.data, follow->index.len))
+		return;
+	while (!bulk_settle(follow->bulk))
+		leave_after_patience(follow, since);
+	while ((why = sink_dates_make(follow->dates, follow->plan, follow->index.data)) != NULL)
+		wait_a_moment(follow, why, since);
 	request_went_well(follow);
 }
 
@@ -390,7 +423,7 @@ take_truncate(Following *follow, XLogRecPtr version)
 	send_bulk(follow);
 	settle(follow);
 	follow->reread_version = version;
-	while ((why = sink_index_each_id(follow->worker->client, follow->sink->index, delete_id,
+	while ((why = sink_index_each_id(follow->worker->client, follow->sink, delete_id,
 									 follow)) != NULL)
 	{
 		settle(follow);
@@ -473,6 +506,10 @@ changed(void *arg, const RowChange *change)
 
 	if (sink_lag_put(&follow->lag, change->version, change->committed_at))
 		show_lag(follow, change->committed_at);
+	if (follow->dates && change->old_values)
+		make_index_of(follow, change->old_values);
+	if (follow->dates && change->new_values)
+		make_index_of(follow, change->new_values);
 	if (change->unfiltered && follow->filter)
 		take_unfiltered(follow, change);
 	else
@@ -534,6 +571,8 @@ put_reread_row(void *arg, const ColumnValue *values, bool fits)
 {
 	Following  *follow = arg;
 
+	if (follow->dates)
+		make_index_of(follow, values);
 	if (fits)
 		sink_put_row(follow->bulk, follow->plan, values, follow->reread_version, &follow->id);
 	else
@@ -799,18 +838,29 @@ slot_is_there(SinkWorker *worker)
 }
 
 static void
+open_dates(Following *follow)
+{
+	char	   *lost;
+	char	   *why;
+
+	if (strchr(follow->sink->index, '{') == NULL)
+		return;
+	follow->dates = sink_dates_open(follow->worker->client, follow->sink,
+									follow->sink->physical_index, false);
+	if ((why = sink_dates_look(follow->dates, &lost)) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the indexes of sink \"%s\" could not be looked at: %s", follow->sink->name, why)));
+}
+
+static void
 follow_start(Following *follow, SinkWorker *worker)
 {
 	ChangeListener listener = {described, changed, gone, follow};
-	BulkOptions options = {
-		.alias = worker->sink->index,
-		.bytes = worker->sink->bulk_bytes,
-		.in_flight = elasticsearch_in_flight(worker->client),
-		.slot = worker->slot,
-		.working_state = WORKER_RUNNING,
-		.patience_ms = PATIENCE_MS
-	};
+	BulkOptions options = sink_bulk_options(worker->sink, worker->sink->alias, worker->slot);
 
+	options.in_flight = elasticsearch_in_flight(worker->client);
+	options.patience_ms = PATIENCE_MS;
 	follow->context = CurrentMemoryContext;
 	follow->worker = worker;
 	follow->sink = worker->sink;
@@ -823,6 +873,8 @@ follow_start(Following *follow, SinkWorker *worker)
 												   ALLOCSET_SMALL_SIZES);
 	initStringInfo(&follow->id);
 	initStringInfo(&follow->old_id);
+	initStringInfo(&follow->index);
+	open_dates(follow);
 	worker_begin(worker->slot);
 	follow->key_is_deferrable = copy_has_deferrable_key(worker->sink->relation);
 	MemoryContextSwitchTo(follow->context);

@@ -15,6 +15,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 
+#include "sink_dates.h"
 #include "sink_index.h"
 
 #define HIGHEST_NUMBER 999999
@@ -45,34 +46,78 @@ is_ours(const Sink *sink, json_t *index)
 		json_integer_value(json_object_get(meta, "database")) == (json_int_t) MyDatabaseId;
 }
 
+static char *
+not_ours(const Sink *sink, const char *physical)
+{
+	return psprintf("the index \"%s\" behind the alias \"%s\" was not made by this sink: "
+					"clickstream.resync_sink builds one of its own and takes the alias over",
+					physical, sink->alias);
+}
+
+/* those of a date pattern */
+static IndexState
+look_at_dates(const Sink *sink, json_t *indexes, char **why)
+{
+	const char *name;
+	json_t	   *index;
+
+	json_object_foreach(indexes, name, index)
+		if (!is_ours(sink, index))
+		{
+			*why = not_ours(sink, name);
+			return INDEX_FOREIGN;
+		}
+	return INDEX_OURS;
+}
+
 static IndexState
 look_at_indexes(const Sink *sink, json_t *indexes, char **why)
 {
 	const char *physical;
 	json_t	   *index;
 
+	if (strchr(sink->index, '{'))
+		return look_at_dates(sink, indexes, why);
 	if (json_object_size(indexes) != 1)
 	{
-		*why = psprintf("the alias \"%s\" leads to %d indexes", sink->index,
+		*why = psprintf("the alias \"%s\" leads to %d indexes", sink->alias,
 						(int) json_object_size(indexes));
 		return INDEX_FOREIGN;
 	}
 	physical = json_object_iter_key(json_object_iter(indexes));
 	index = json_object_get(indexes, physical);
-	if (strcmp(physical, sink->index) == 0)
+	if (strcmp(physical, sink->alias) == 0)
 	{
 		*why = psprintf("there is an index called \"%s\", where an alias of that name is needed: "
-						"delete it, or create the sink with another index", sink->index);
+						"delete it, or create the sink with another index", sink->alias);
 		return INDEX_NO_ALIAS;
 	}
 	if (!is_ours(sink, index))
 	{
-		*why = psprintf("the index \"%s\" behind the alias \"%s\" was not made by this sink: "
-						"clickstream.resync_sink builds one of its own and takes the alias over",
-						physical, sink->index);
+		*why = not_ours(sink, physical);
 		return INDEX_FOREIGN;
 	}
 	return INDEX_OURS;
+}
+
+bool
+sink_index_is_ours(const Sink *sink, json_t *index)
+{
+	return is_ours(sink, index);
+}
+
+char *
+sink_index_behind(Elasticsearch *client, const char *alias, json_t **indexes)
+{
+	ElasticsearchReply reply;
+
+	*indexes = NULL;
+	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, alias, ""), NULL, &reply);
+	if (reply.status == 404)
+		return NULL;
+	if (reply.status == 200)
+		*indexes = json_loadb(reply.text, reply.length, 0, NULL);
+	return *indexes ? NULL : elasticsearch_error(&reply, NULL);
 }
 
 IndexState
@@ -84,7 +129,7 @@ sink_index_look(Elasticsearch *client, const Sink *sink, char **why)
 	char	   *error;
 	json_t	   *root;
 
-	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, sink->index, ""), NULL,
+	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, sink->alias, ""), NULL,
 					  &reply);
 	if (reply.status != 200)
 	{
@@ -107,16 +152,16 @@ sink_index_look(Elasticsearch *client, const Sink *sink, char **why)
 static char *
 physical_name(const Sink *sink, int number)
 {
-	return psprintf("%s-%06d", sink->index, number);
+	return psprintf("%s-%06d", sink->alias, number);
 }
 
 /* the number at the end of the name of the index before, or 0 */
 static int
 last_number(const Sink *sink)
 {
-	size_t		length = strlen(sink->index);
+	size_t		length = strlen(sink->alias);
 
-	if (sink->physical_index == NULL || strncmp(sink->physical_index, sink->index, length) != 0 ||
+	if (sink->physical_index == NULL || strncmp(sink->physical_index, sink->alias, length) != 0 ||
 		sink->physical_index[length] != '-')
 		return 0;
 	return atoi(sink->physical_index + length + 1);
@@ -129,7 +174,7 @@ is_left_over(const Sink *sink, const char *name, const ElasticsearchReply *reply
 	json_t	   *root = json_loadb(reply->text, reply->length, 0, NULL);
 	json_t	   *index = json_object_get(root, name);
 	bool		left_over = is_ours(sink, index) &&
-		json_object_get(json_object_get(index, "aliases"), sink->index) == NULL;
+		json_object_get(json_object_get(index, "aliases"), sink->alias) == NULL;
 
 	json_decref(root);
 	return left_over;
@@ -187,26 +232,31 @@ sink_index_copy_alias(const char *physical)
 }
 
 static char *
-index_definition(const Sink *sink, const DocumentPlan *plan, int which, const char *physical)
+index_definition(const Sink *sink, const DocumentPlan *plan, int which, List *aliases)
 {
-	char	   *alias = sink_index_copy_alias(physical);
 	StringInfoData body;
+	ListCell   *cell;
 
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"settings\":{\"number_of_shards\":1,"
 						   "\"auto_expand_replicas\":\"0-1\"},"
-						   "\"mappings\":{\"dynamic\":\"strict\",\"_meta\":");
+						   "\"mappings\":{\"_meta\":");
 	append_meta(&body, sink);
+	document_append_mapping_rest(plan, &body);
 	appendStringInfoString(&body, ",\"properties\":");
 	document_append_mapping(plan, which, &body);
 	appendStringInfoString(&body, "},\"aliases\":{");
-	json_append_string(&body, alias, strlen(alias));
-	appendStringInfoString(&body, ":{}}}");
+	foreach(cell, aliases)
+	{
+		json_append_string(&body, lfirst(cell), strlen(lfirst(cell)));
+		appendStringInfoString(&body, lnext(aliases, cell) ? ":{}," : ":{}");
+	}
+	appendStringInfoString(&body, "}}");
 	return body.data;
 }
 
 static char *
-mapping_definition(const Sink *sink, const DocumentPlan *plan, int which, const char *physical)
+mapping_definition(const Sink *sink, const DocumentPlan *plan, int which, List *aliases)
 {
 	StringInfoData body;
 
@@ -217,12 +267,12 @@ mapping_definition(const Sink *sink, const DocumentPlan *plan, int which, const 
 	return body.data;
 }
 
-typedef char *(*Definition) (const Sink *sink, const DocumentPlan *plan, int which, const char *physical);
+typedef char *(*Definition) (const Sink *sink, const DocumentPlan *plan, int which, List *aliases);
 
 /* puts what has a mapping in it, in the first form that the server takes; the reason is that of the first */
 static char *
 put_mapping(Elasticsearch *client, const char *path, Definition define, const Sink *sink, const DocumentPlan *plan,
-			const char *physical, bool *refused)
+			List *aliases, bool *refused)
 {
 	char	   *why = NULL;
 
@@ -232,7 +282,7 @@ put_mapping(Elasticsearch *client, const char *path, Definition define, const Si
 		char	   *type;
 		char	   *error;
 
-		elasticsearch_ask(client, "PUT", path, define(sink, plan, which, physical), &reply);
+		elasticsearch_ask(client, "PUT", path, define(sink, plan, which, aliases), &reply);
 		if (reply.status == 200)
 			return NULL;
 		error = elasticsearch_error(&reply, &type);
@@ -245,15 +295,42 @@ put_mapping(Elasticsearch *client, const char *path, Definition define, const Si
 	return why;
 }
 
+/* indexes of a date pattern that an unfinished copy made */
+static char *
+delete_left_over(Elasticsearch *client, const Sink *sink, const char *copy_alias)
+{
+	json_t	   *root;
+	json_t	   *index;
+	const char *name;
+	char	   *why = sink_index_behind(client, copy_alias, &root);
+
+	json_object_foreach(root, name, index)
+		if (why == NULL && is_ours(sink, index))
+			why = command(client, "DELETE", elasticsearch_index_path(client, name, ""), NULL, true);
+	json_decref(root);
+	return why;
+}
+
 char *
 sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
 				const char *physical)
 {
-	char	   *path = elasticsearch_index_path(client, physical, "");
-	char	   *why = command(client, "DELETE", path, NULL, true);
+	char	   *alias = sink_index_copy_alias(physical);
+	char	   *why = delete_left_over(client, sink, alias);
+
+	if (why == NULL)
+		why = command(client, "DELETE", elasticsearch_index_path(client, physical, ""), NULL, true);
+	return why ? why : sink_index_put(client, sink, plan, physical, list_make1(alias));
+}
+
+char *
+sink_index_put(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
+			   const char *physical, List *aliases)
+{
 	bool		refused;
 
-	return why ? why : put_mapping(client, path, index_definition, sink, plan, physical, &refused);
+	return put_mapping(client, elasticsearch_index_path(client, physical, ""), index_definition,
+					   sink, plan, aliases, &refused);
 }
 
 /* ---------------------------------------------------------------- swapping it in */
@@ -275,51 +352,67 @@ append_action(StringInfo body, const char *action, const char *index, const char
 
 /* what the alias leads to now: deleted if it is ours, else only left by the alias */
 static char *
-append_farewells(Elasticsearch *client, const Sink *sink, const char *physical, StringInfo body)
+append_farewells(Elasticsearch *client, const Sink *sink, json_t *arriving, StringInfo body)
 {
-	ElasticsearchReply reply;
 	json_t	   *root;
 	json_t	   *index;
 	const char *name;
+	char	   *why = sink_index_behind(client, sink->alias, &root);
 
-	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, sink->index, ""), NULL,
-					  &reply);
-	if (reply.status == 404)
-		return NULL;
-	if (reply.status != 200)
-		return elasticsearch_error(&reply, NULL);
-	root = json_loadb(reply.text, reply.length, 0, NULL);
 	json_object_foreach(root, name, index)
 	{
-		if (strcmp(name, physical) == 0)
+		if (json_object_get(arriving, name))
 			continue;
 		if (is_ours(sink, index))
 			append_action(body, "remove_index", name, NULL);
 		else
-			append_action(body, "remove", name, sink->index);
+			append_action(body, "remove", name, sink->alias);
 	}
 	json_decref(root);
-	return NULL;
+	return why;
+}
+
+/* the alias leads to it, and no alias of the copy does; that of a date stands in the name of the copy's */
+static void
+append_arrival(const Sink *sink, const char *name, const char *physical, StringInfo body)
+{
+	append_action(body, "add", name, sink->alias);
+	append_action(body, "remove", name, sink_index_copy_alias(physical));
+	if (strcmp(name, physical) == 0)
+		return;
+	append_action(body, "add", name, sink_dates_name(name));
+	append_action(body, "remove", name, sink_index_copy_alias(name));
+}
+
+static void
+append_arrivals(const Sink *sink, json_t *arriving, const char *physical, StringInfo body)
+{
+	json_t	   *index;
+	const char *name;
+
+	json_object_foreach(arriving, name, index)
+		append_arrival(sink, name, physical, body);
 }
 
 char *
 sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical)
 {
+	char	   *alias = sink_index_copy_alias(physical);
 	StringInfoData body;
+	json_t	   *arriving;
 	char	   *why;
 
 	/* before that a search would find few of its documents, or none */
-	why = command(client, "POST", elasticsearch_index_path(client, physical, "/_refresh"), NULL, false);
-	if (why)
+	why = command(client, "POST", elasticsearch_index_path(client, alias, "/_refresh"), NULL, false);
+	if (why || (why = sink_index_behind(client, alias, &arriving)) != NULL)
 		return why;
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"actions\":[");
-	if ((why = append_farewells(client, sink, physical, &body)) != NULL)
-		return why;
-	append_action(&body, "add", physical, sink->index);
-	append_action(&body, "remove", physical, sink_index_copy_alias(physical));
+	why = append_farewells(client, sink, arriving, &body);
+	append_arrivals(sink, arriving, physical, &body);
+	json_decref(arriving);
 	appendStringInfoString(&body, "]}");
-	return command(client, "POST", "/_aliases", body.data, false);
+	return why ? why : command(client, "POST", "/_aliases", body.data, false);
 }
 
 static bool
@@ -342,6 +435,15 @@ has_all(json_t *fields, const DocumentPlan *plan, int which)
 	return all;
 }
 
+static bool
+has_all_in_some_form(json_t *fields, const DocumentPlan *plan)
+{
+	for (int which = 0; which < DOCUMENT_MAPPINGS; which++)
+		if (has_all(fields, plan, which))
+			return true;
+	return false;
+}
+
 /* Then it is left alone: to put a field again takes away what somebody has set for it since. */
 static bool
 is_complete(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan)
@@ -349,15 +451,16 @@ is_complete(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan)
 	ElasticsearchReply reply;
 	json_t	   *root;
 	json_t	   *index;
-	bool		complete = false;
+	const char *name;
+	bool		complete;
 
-	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, sink->index, "/_mapping"), NULL, &reply);
+	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, sink->alias, "/_mapping"), NULL, &reply);
 	if (reply.status != 200)
 		return false;
 	root = json_loadb(reply.text, reply.length, 0, NULL);
-	index = json_object_iter_value(json_object_iter(root));
-	for (int which = 0; which < DOCUMENT_MAPPINGS && !complete; which++)
-		complete = has_all(json_object_get(json_object_get(index, "mappings"), "properties"), plan, which);
+	complete = json_object_size(root) > 0;
+	json_object_foreach(root, name, index)
+		complete &= has_all_in_some_form(json_object_get(json_object_get(index, "mappings"), "properties"), plan);
 	json_decref(root);
 	return complete;
 }
@@ -367,15 +470,37 @@ sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *p
 {
 	if (is_complete(client, sink, plan))
 		return NULL;
-	return put_mapping(client, elasticsearch_index_path(client, sink->index, "/_mapping"), mapping_definition,
-					   sink, plan, sink->physical_index, refused);
+	return put_mapping(client, elasticsearch_index_path(client, sink->alias, "/_mapping"), mapping_definition,
+					   sink, plan, NIL, refused);
 }
 
 /* ---------------------------------------------------------------- all ids */
 
+static AddressPart
+part_of(json_t *hit, const char *name)
+{
+	json_t	   *value = json_object_get(hit, name);
+
+	return (AddressPart) {json_string_value(value), json_string_length(value)};
+}
+
+static void
+address_of_hit(const Sink *sink, json_t *hit, StringInfo address)
+{
+	AddressPart index = {NULL};
+	AddressPart none = {NULL};
+
+	if (strchr(sink->index, '{'))
+	{
+		index.text = sink_dates_name(json_string_value(json_object_get(hit, "_index")));
+		index.length = strlen(index.text);
+	}
+	document_address_of(part_of(hit, "_id"), index, sink->routing ? part_of(hit, "_routing") : none, address);
+}
+
 /* the ids of one page; how many there were, and where the next page begins */
 static int
-take_page(json_t *root, SinkIndexEach each, void *arg, StringInfo scroll)
+take_page(const Sink *sink, json_t *root, SinkIndexEach each, void *arg, StringInfo scroll)
 {
 	json_t	   *hits = json_object_get(json_object_get(root, "hits"), "hits");
 	const char *next = json_string_value(json_object_get(root, "_scroll_id"));
@@ -386,9 +511,7 @@ take_page(json_t *root, SinkIndexEach each, void *arg, StringInfo scroll)
 	initStringInfo(&address);
 	json_array_foreach(hits, i, hit)
 	{
-		json_t	   *id = json_object_get(hit, "_id");
-
-		document_address_of_id(json_string_value(id), json_string_length(id), &address);
+		address_of_hit(sink, hit, &address);
 		each(arg, address.data, address.len, (XLogRecPtr) json_integer_value(json_object_get(hit, "_version")));
 	}
 	pfree(address.data);
@@ -400,15 +523,15 @@ take_page(json_t *root, SinkIndexEach each, void *arg, StringInfo scroll)
 }
 
 char *
-sink_index_each_id(Elasticsearch *client, const char *alias, SinkIndexEach each, void *arg)
+sink_index_each_id(Elasticsearch *client, const Sink *sink, SinkIndexEach each, void *arg)
 {
 	StringInfoData scroll;
-	char	   *path = elasticsearch_index_path(client, alias, "/_search?scroll=5m&_source=false");
+	char	   *path = elasticsearch_index_path(client, sink->alias, "/_search?scroll=5m&_source=false");
 	char	   *body = psprintf("{\"size\":%d,\"sort\":[\"_doc\"],\"version\":true}", IDS_AT_ONCE);
 	char	   *why;
 	int			n;
 
-	why = command(client, "POST", elasticsearch_index_path(client, alias, "/_refresh"), NULL, false);
+	why = command(client, "POST", elasticsearch_index_path(client, sink->alias, "/_refresh"), NULL, false);
 	if (why)
 		return why;
 	initStringInfo(&scroll);
@@ -421,10 +544,33 @@ sink_index_each_id(Elasticsearch *client, const char *alias, SinkIndexEach each,
 		if (reply.status != 200)
 			return elasticsearch_error(&reply, NULL);
 		root = json_loadb(reply.text, reply.length, 0, NULL);
-		n = take_page(root, each, arg, &scroll);
+		n = take_page(sink, root, each, arg, &scroll);
 		json_decref(root);
 		path = "/_search/scroll";
 		body = scroll.data;
 	} while (n > 0);
+	return NULL;
+}
+
+char *
+sink_index_each_place(Elasticsearch *client, const Sink *sink, const char *id, SinkIndexEach each, void *arg)
+{
+	StringInfoData text;
+	ElasticsearchReply reply;
+	json_t	   *root;
+	char	   *why = command(client, "POST", elasticsearch_index_path(client, sink->alias, "/_refresh"), NULL, false);
+
+	if (why)
+		return why;
+	initStringInfo(&text);
+	appendStringInfoString(&text, "{\"size\":1000,\"version\":true,\"_source\":false,\"query\":{\"ids\":{\"values\":[");
+	json_append_string(&text, id, strlen(id));
+	appendStringInfoString(&text, "]}}}");
+	elasticsearch_ask(client, "POST", elasticsearch_index_path(client, sink->alias, "/_search"), text.data, &reply);
+	if (reply.status != 200)
+		return elasticsearch_error(&reply, NULL);
+	root = json_loadb(reply.text, reply.length, 0, NULL);
+	(void) take_page(sink, root, each, arg, &text);
+	json_decref(root);
 	return NULL;
 }

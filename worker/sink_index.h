@@ -11,6 +11,8 @@
 #include "document.h"
 #include "elasticsearch.h"
 
+struct json_t;
+
 typedef enum IndexState
 {
 	INDEX_OURS,					/* the alias leads to one index, which this sink made */
@@ -36,6 +38,14 @@ extern char *sink_index_make(Elasticsearch *client, const Sink *sink, const Docu
 							 const char *physical);
 /* a copy that this sink has not finished: it is there, is the sink's own, and has the alias of the copy alone */
 extern bool sink_index_is_half_made(Elasticsearch *client, const Sink *sink, const char *physical);
+
+/* the same without deleting anything, and with these aliases */
+extern char *sink_index_put(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
+							const char *physical, List *aliases);
+
+/* the definitions of the indexes that an alias leads to, by their names; NULL for none */
+extern char *sink_index_behind(Elasticsearch *client, const char *alias, struct json_t **indexes);
+extern bool sink_index_is_ours(const Sink *sink, struct json_t *index);
 extern char *sink_index_copy_alias(const char *physical);
 
 /* the alias leads to this index from now on; what it led to, if it was this sink's, is deleted */
@@ -47,7 +57,11 @@ extern char *sink_index_extend(Elasticsearch *client, const Sink *sink, const Do
 
 /* calls `each` for the address and version of every document */
 typedef void (*SinkIndexEach) (void *arg, const char *address, int length, XLogRecPtr version);
-extern char *sink_index_each_id(Elasticsearch *client, const char *alias, SinkIndexEach each,
+extern char *sink_index_each_id(Elasticsearch *client, const Sink *sink, SinkIndexEach each,
 								void *arg);
+
+/* the same for the documents of one id, which can be in several indexes or shards */
+extern char *sink_index_each_place(Elasticsearch *client, const Sink *sink, const char *id,
+								   SinkIndexEach each, void *arg);
 
 #endif							/* CLICKSTREAM_SINK_INDEX_H */

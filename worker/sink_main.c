@@ -108,7 +108,7 @@ same_sink(const Sink *a, const Sink *b)
 {
 	return a->enabled == b->enabled && a->owner == b->owner && a->relation == b->relation &&
 		a->bulk_bytes == b->bulk_bytes && same_interval(a->bulk_wait, b->bulk_wait) &&
-		a->max_wal_lag == b->max_wal_lag && same_text(a->filter, b->filter) &&
+		a->max_wal_lag == b->max_wal_lag && same_text(a->filter, b->filter) && same_text(a->pipeline, b->pipeline) &&
 		same_text(a->server, b->server) && same_text(a->index, b->index) &&
 		same_text(a->phase, b->phase) && same_text(a->slot, b->slot) &&
 		same_text(a->publication, b->publication);
@@ -233,6 +233,20 @@ sink_acknowledge(SinkWorker *worker, XLogRecPtr position)
 	SpinLockRelease(&worker->slot->mutex);
 	if (moved)
 		ConditionVariableBroadcast(&worker->slot->changed);
+}
+
+BulkOptions
+sink_bulk_options(const Sink *sink, const char *alias, WorkerSlot *slot)
+{
+	return (BulkOptions) {
+		.alias = alias,
+		.bytes = sink->bulk_bytes,
+		.slot = slot,
+		.working_state = WORKER_RUNNING,
+		.pipeline = sink->pipeline,
+		.create_only = sink->create_only,
+		.many_indexes = strchr(sink->index, '{') != NULL
+	};
 }
 
 void

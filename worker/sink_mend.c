@@ -29,6 +29,8 @@
 
 #include "boundary.h"
 #include "copy.h"
+#include "sink_dates.h"
+#include "sink_index.h"
 #include "sink_mend.h"
 #include "worker.h"
 
@@ -59,6 +61,9 @@ typedef struct Mending
 	XLogRecPtr	version;
 	bool		found;			/* a row of the id that is being read */
 	StringInfoData id;
+	SinkDates  *dates;			/* NULL without a date pattern */
+	StringInfoData index;
+	XLogRecPtr	clearing;		/* the version of deletions where documents of an id are */
 } Mending;
 
 /* ---------------------------------------------------------------- the columns of an id */
@@ -270,15 +275,37 @@ find_columns(Mending *mending)
 /* ---------------------------------------------------------------- sending */
 
 static void
+fail(const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("Elasticsearch does not take the documents"),
+			 errdetail("%s.", why),
+			 errhint("Look at clickstream.stat_sinks, and try again.")));
+}
+
+static void
 send(Mending *mending)
 {
 	if (!bulk_is_empty(mending->bulk))
 		bulk_send(mending->bulk, InvalidXLogRecPtr);
 	if (!bulk_settle(mending->bulk))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("Elasticsearch does not take the documents"),
-				 errhint("Look at clickstream.stat_sinks, and try again.")));
+		fail("the sink waits for it");
+}
+
+/* the row may be the first one of its date */
+static void
+make_index_of(Mending *mending, const ColumnValue *values)
+{
+	char	   *why;
+
+	if (mending->dates == NULL || !document_index(mending->plan, values, &mending->index) ||
+		sink_dates_has(mending->dates, mending->index.data, mending->index.len))
+		return;
+	send(mending);
+	why = sink_dates_make(mending->dates, mending->plan, mending->index.data);
+	if (why)
+		fail(why);
 }
 
 static void
@@ -287,12 +314,41 @@ put_row(void *arg, const ColumnValue *values, bool fits)
 	Mending    *mending = arg;
 
 	mending->found = true;
+	make_index_of(mending, values);
 	if (fits)
 		sink_put_row(mending->bulk, mending->plan, values, mending->version, &mending->id);
 	else
 		sink_refuse_large(mending->bulk, mending->plan, values, mending->version, &mending->id);
 	if (bulk_is_full(mending->bulk))
 		send(mending);
+}
+
+/* an id alone does not tell where its document is */
+static bool
+is_placed(const Sink *sink)
+{
+	return sink->routing != NULL || strchr(sink->index, '{') != NULL;
+}
+
+static void
+clear_place(void *arg, const char *address, int length, XLogRecPtr version)
+{
+	Mending    *mending = arg;
+
+	bulk_delete(mending->bulk, address, length, mending->clearing);
+}
+
+/* wherever it is now: the row, if there is one, says where it shall be */
+static void
+clear_places(Mending *mending, const MendId *id)
+{
+	char	   *why;
+
+	send(mending);
+	mending->clearing = id->version;
+	why = sink_index_each_place(mending->worker->client, mending->worker->sink, id->id, clear_place, mending);
+	if (why)
+		fail(why);
 }
 
 static void
@@ -302,15 +358,33 @@ mend_one(Mending *mending, int at)
 
 	mending->found = false;
 	if (mending->texts[at] != NULL)
-	{
 		id->version = mending->version;
+	if (is_placed(mending->worker->sink))
+		clear_places(mending, id);
+	if (mending->texts[at] != NULL)
+	{
 		copy_by_id(mending->relation, mending->filter, mending->columns, mending->n_columns, mending->texts[at],
 				   put_row, mending);
 	}
-	if (mending->found)
+	if (mending->found || is_placed(mending->worker->sink))
 		return;
-	document_address_of_id(id->id, strlen(id->id), &mending->id);
+	document_address_of((AddressPart) {id->id, strlen(id->id)}, (AddressPart) {NULL}, (AddressPart) {NULL},
+						&mending->id);
 	bulk_delete(mending->bulk, mending->id.data, mending->id.len, id->version);
+}
+
+static void
+open_dates(Mending *mending)
+{
+	const Sink *sink = mending->worker->sink;
+	char	   *lost;
+	char	   *why;
+
+	if (strchr(sink->index, '{') == NULL)
+		return;
+	mending->dates = sink_dates_open(mending->worker->client, sink, sink->physical_index, false);
+	if ((why = sink_dates_look(mending->dates, &lost)) != NULL)
+		fail(why);
 }
 
 void
@@ -326,6 +400,8 @@ sink_mend(SinkWorker *worker, Bulk *bulk, MendId *ids, int n, Mended mended, voi
 	mending.texts = palloc0(sizeof(char **) * n);
 	mending.portion = AllocSetContextCreate(context, "portion", ALLOCSET_DEFAULT_SIZES);
 	initStringInfo(&mending.id);
+	initStringInfo(&mending.index);
+	open_dates(&mending);
 	find_columns(&mending);
 	for (int first = 0; first < n; first += IDS_AT_ONCE)
 	{
