@@ -52,7 +52,10 @@ typedef enum Identity
 	IDENTITY_COVERS
 } Identity;
 
-/* columns that a delete has to tell: those of the id and of the filter */
+/* columns that say which index and which shard a document is in: of the date, then of the route */
+extern List *sink_placing_columns(const Sink *sink);
+
+/* columns that a delete has to tell: those of the id, the place and the filter */
 extern List *sink_identity_columns(const Sink *sink);
 
 /* the worst among the table and its partitions, and who has it */

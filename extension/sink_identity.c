@@ -81,16 +81,23 @@ identity_of(Relation relation, List *id_columns)
 }
 
 List *
-sink_identity_columns(const Sink *sink)
+sink_placing_columns(const Sink *sink)
 {
 	IndexPattern *pattern = index_pattern(sink->index);
-	List	   *columns = list_concat_copy(sink->id_columns, sink_filter_published_columns(sink));
+	List	   *columns = NIL;
 
 	if (pattern)
 		columns = lappend(columns, pattern->column);
 	if (sink->routing)
 		columns = lappend(columns, sink->routing);
 	return columns;
+}
+
+List *
+sink_identity_columns(const Sink *sink)
+{
+	return list_concat(list_concat_copy(sink->id_columns, sink_placing_columns(sink)),
+					   sink_filter_published_columns(sink));
 }
 
 Identity

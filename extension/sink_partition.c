@@ -2,12 +2,14 @@
  * sink_partition.c
  *		Rows that leave a followed table with their partition: DROP, DETACH and TRUNCATE of a partition.
  *
- * The log tells nothing of such rows.  So their ids are written to it, as a message that belongs to the
- * transaction, before the command runs: the sink's worker finds them where it would have found as many
- * deletions, and deletes the documents (sink_follow.c).  What is rolled back, or lost in a crash, takes the
- * message along.  No row is touched and no trigger fires, so rollups outlive the rows.
+ * The log tells nothing of such rows.  So what their documents are found by (ids, dates, routes) is written
+ * to it, as a message that belongs to the transaction, before the command runs: the sink's worker finds them
+ * where it would have found as many deletions, and deletes the documents (sink_follow.c).  What is rolled
+ * back, or lost in a crash, takes the message along.  No row is touched and no trigger fires, so rollups
+ * outlive the rows.
  *
- * TRUNCATE always tells; DROP and DETACH only where the sink says on_drop => 'delete'.  The partition is locked,
+ * TRUNCATE tells every sink but those that follow inserts alone; DROP and DETACH tell those that say
+ * on_drop => 'delete'.  The partition is locked,
  * from its table downwards as the command itself would, until the transaction ends: what is read is all.
  * Must never change a command nor its outcome: who may not run it is left to PostgreSQL.  Dropped by a
  * CASCADE from elsewhere (its schema, its owner), a partition tells nothing, and neither does DETACH CONCURRENTLY.
@@ -43,7 +45,7 @@
 
 #define MESSAGE_BYTES (256 * 1024)
 
-/* the id columns of one sink in one leaf */
+/* the columns of one leaf by which a sink finds documents: those of the id, then of the place */
 typedef struct IdReader
 {
 	const Sink *sink;
@@ -74,13 +76,14 @@ send_message(IdReader *reader)
 static bool
 reader_open(IdReader *reader, const Sink *sink, Relation leaf)
 {
+	List	   *names = list_concat_copy(sink->id_columns, sink_placing_columns(sink));
 	ListCell   *cell;
 
 	reader->sink = sink;
 	reader->n = 0;
-	reader->columns = palloc(sizeof(AttrNumber) * list_length(sink->id_columns));
-	reader->outputs = palloc0(sizeof(FmgrInfo) * list_length(sink->id_columns));
-	foreach(cell, sink->id_columns)
+	reader->columns = palloc(sizeof(AttrNumber) * list_length(names));
+	reader->outputs = palloc0(sizeof(FmgrInfo) * list_length(names));
+	foreach(cell, names)
 	{
 		AttrNumber	column = get_attnum(RelationGetRelid(leaf), lfirst(cell));
 		Oid			output;
@@ -152,7 +155,8 @@ tell_leaf(const Sink *sink, Oid leaf_id)
 static bool
 is_told(const Sink *sink, Oid table, bool truncated)
 {
-	return table != sink->relation && (truncated || strcmp(sink->on_drop, "delete") == 0) &&
+	return table != sink->relation &&
+		(truncated ? !sink->create_only : strcmp(sink->on_drop, "delete") == 0) &&
 		list_member_oid(get_partition_ancestors(table), sink->relation);
 }
 

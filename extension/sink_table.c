@@ -384,20 +384,6 @@ inserts_alone(Relation relation)
 	return "insert";
 }
 
-/* columns that say which index and which shard a document is in */
-static List *
-placing_columns(const Sink *sink)
-{
-	IndexPattern *pattern = index_pattern(sink->index);
-	List	   *columns = NIL;
-
-	if (pattern)
-		columns = lappend(columns, pattern->column);
-	if (sink->routing)
-		columns = lappend(columns, sink->routing);
-	return columns;
-}
-
 static void
 check_date_column(Relation relation, const char *name)
 {
@@ -452,7 +438,7 @@ choose_published(Relation relation, const Sink *sink)
 	}
 	if (sink->filter)
 		require_in_identity("the filter", relation, sink_filter_columns(relation, sink->filter));
-	require_in_identity("the place of documents (index, routing)", relation, placing_columns(sink));
+	require_in_identity("the place of documents (index, routing)", relation, sink_placing_columns(sink));
 	return "insert, update, delete, truncate";
 }
 

@@ -193,9 +193,12 @@ plan_place(DocumentPlan *plan, const Sink *sink)
 {
 	plan->pattern = index_pattern(sink->index);
 	plan->index_suffix = "";
+	plan->routing_column = -1;
+	plan->n_places = plan->n_ids;
 	if (plan->pattern)
-		plan->date_column = column_of(plan, plan->pattern->column, "index");
-	plan->routing_column = sink->routing ? column_of(plan, sink->routing, "routing") : -1;
+		plan->ids[plan->n_places++] = plan->date_column = column_of(plan, plan->pattern->column, "index");
+	if (sink->routing)
+		plan->ids[plan->n_places++] = plan->routing_column = column_of(plan, sink->routing, "routing");
 }
 
 DocumentPlan *
@@ -210,7 +213,7 @@ document_plan(const RelationDescription *relation, const Sink *sink)
 	plan->n_columns = relation->n_columns;
 	plan->columns = palloc0(sizeof(ColumnDescription) * Max(relation->n_columns, 1));
 	plan->fields = palloc0(sizeof(PlanField) * Max(relation->n_columns, 1));
-	plan->ids = palloc0(sizeof(int) * Max(list_length(sink->id_columns), 1));
+	plan->ids = palloc0(sizeof(int) * (list_length(sink->id_columns) + 2));
 	plan->id_types = palloc0(sizeof(ValueType *) * Max(list_length(sink->id_columns), 1));
 	for (i = 0; i < relation->n_columns; i++)
 	{
@@ -249,6 +252,13 @@ document_id_columns(const DocumentPlan *plan, const int **columns)
 {
 	*columns = plan->ids;
 	return plan->n_ids;
+}
+
+int
+document_place_columns(const DocumentPlan *plan, const int **columns)
+{
+	*columns = plan->ids;
+	return plan->n_places;
 }
 
 /* ---------------------------------------------------------------- strings */

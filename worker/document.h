@@ -59,6 +59,9 @@ extern void document_plan_for_copy(DocumentPlan *plan, const char *index_suffix)
 /* positions of the id columns among the relation's */
 extern int	document_id_columns(const DocumentPlan *plan, const int **columns);
 
+/* the same and, after them, those of the date and of the route: all that an address is made of */
+extern int	document_place_columns(const DocumentPlan *plan, const int **columns);
+
 /*
  * {"field": {"type": …}, …}.  `which`, below DOCUMENT_MAPPINGS: servers do not agree on what an object of any
  * fields is, so each is tried in turn.

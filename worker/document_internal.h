@@ -53,7 +53,8 @@ struct DocumentPlan
 	int			n_fields;
 	PlanField  *fields;
 	int			n_ids;
-	int		   *ids;			/* columns of the relation */
+	int			n_places;
+	int		   *ids;			/* columns of the relation: of the id, then what else says where a document is */
 	ValueType **id_types;
 	IndexPattern *pattern;		/* NULL: all documents are in one index */
 	int			date_column;	/* of the pattern */

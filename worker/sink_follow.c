@@ -517,12 +517,12 @@ changed(void *arg, const RowChange *change)
 	send_if_full(follow);
 }
 
-/* the texts of the id columns of one row; false when the message is at its end */
+/* the texts of the columns that an address is made of; false when the message is at its end */
 static bool
 take_gone_row(Following *follow, const char **next, const char *end, ColumnValue *values)
 {
 	const int  *columns;
-	int			n = document_id_columns(follow->plan, &columns);
+	int			n = document_place_columns(follow->plan, &columns);
 
 	if (*next >= end)
 		return false;
@@ -557,6 +557,8 @@ gone(void *arg, const char *message, int length, XLogRecPtr version)
 	memcpy(&sink_id, message, sizeof(sink_id));
 	while (sink_id == follow->sink->id && take_gone_row(follow, &next, end, values))
 	{
+		if (follow->dates)
+			make_index_of(follow, values);
 		if (document_address(follow->plan, values, &follow->id))
 			take_departure(follow, values, &follow->id, version);
 		send_if_full(follow);

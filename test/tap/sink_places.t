@@ -4,7 +4,7 @@ use warnings;
 use ClickstreamTest;
 use Test::More;
 
-my $node = new_node('places');
+my $node = new_node('places', synchronous_commit => 'off', restart_after_crash => 'on');
 my $alias = unique('places');
 sub sql { return $node->safe_psql('postgres', @_) }
 
@@ -74,6 +74,24 @@ sql(create('weeks', 'weeks-{at:IYYY.IW}', q{, id => 'id'}));
 placed('weeks', 'weeks', 'IYYY.IW', 'ISO weeks');
 sql(q{UPDATE weeks SET at = at + 7 WHERE id < 8});
 placed('weeks', 'weeks', 'IYYY.IW', 'ISO weeks: from a partition to another');
+
+# documents that go with their partition are found in the index of their date; a copy that is cut off begins anew
+sql(q{CREATE TABLE parts (id int, at date NOT NULL, tenant text, body text, PRIMARY KEY (id, at, tenant)) PARTITION BY RANGE (at);
+      CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2025-01-01') TO ('2025-01-10');
+      CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2025-01-10') TO ('2025-01-20');
+      CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM ('2025-01-20') TO ('2026-01-01');
+      INSERT INTO parts SELECT i, '2025-01-06'::date + i % 9 * 2, 't' || i % 7, repeat('x', 500) FROM generate_series(1, 5000) i});
+sql(create('parts', 'parts-{at:YYYY.MM.DD}', q{, id => 'id', routing => 'tenant', bulk_bytes => 20000, on_drop => 'delete'}));
+wait_until(sub { (es('GET', "/$alias-parts-000001-copy/_count"))[0] == 200 }, 'a copy has begun');
+my $pid = sql(q{SELECT pid FROM clickstream.stat_sinks WHERE sink = 'parts'});
+kill_and_recover($node, $pid) if $pid;
+is(sql(q{SELECT clickstream.wait_for_sink('parts', '120 s')}), 't', 'a copy that was cut off comes to its end');
+is(sql(q{SELECT * FROM clickstream.check_sink('parts')}), '', 'and everything is where it should be');
+es_refresh("$alias-parts");
+is(es_count("$alias-parts"), 5000, 'once');
+sql('DROP TABLE parts_1; TRUNCATE parts_2; ALTER TABLE parts DETACH PARTITION parts_3');
+sql(q{CREATE TABLE parts_4 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01'); INSERT INTO parts VALUES (1, '2026-01-01', 't', 'last')});
+placed('parts', 'parts', 'YYYY.MM.DD', 'dropped, truncated and detached partitions');
 
 sql(q{CREATE TABLE key_only (id int PRIMARY KEY, at date, body text)});
 refused(create('key_only', 'k-{at:YYYY}', ''), qr/the place of documents.*outside its replica identity.*REPLICA IDENTITY FULL/s, 'a date outside the identity');
