@@ -14,7 +14,6 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -22,6 +21,7 @@
 
 #include "connection.h"
 #include "row_values.h"
+#include "same.h"
 #include "sink.h"
 #include "sink_api.h"
 #include "worker.h"
@@ -90,18 +90,6 @@ sink_load(SinkWorker *worker)
 	}
 }
 
-static bool
-same_text(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool
-same_interval(const Interval *a, const Interval *b)
-{
-	return a == b || (a && b && a->time == b->time && a->day == b->day && a->month == b->month);
-}
-
 /* what a worker works by; not what it writes itself */
 static bool
 same_sink(const Sink *a, const Sink *b)
@@ -112,26 +100,6 @@ same_sink(const Sink *a, const Sink *b)
 		same_text(a->server, b->server) && same_text(a->index, b->index) &&
 		same_text(a->phase, b->phase) && same_text(a->slot, b->slot) &&
 		same_text(a->publication, b->publication);
-}
-
-static bool
-same_options(List *a, List *b)
-{
-	ListCell   *x;
-	ListCell   *y;
-
-	if (list_length(a) != list_length(b))
-		return false;
-	forboth(x, a, y, b)
-	{
-		DefElem    *left = lfirst(x);
-		DefElem    *right = lfirst(y);
-
-		if (strcmp(left->defname, right->defname) != 0 ||
-			strcmp(strVal(left->arg), strVal(right->arg)) != 0)
-			return false;
-	}
-	return true;
 }
 
 bool

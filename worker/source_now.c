@@ -10,25 +10,19 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "connection.h"
 #include "read_only.h"
+#include "same.h"
 #include "source_worker.h"
 
 /* how long a worker stays that may not write */
 #define READ_ONLY_MS 2000
 
 #define OPTIONS_EVERY_MS 500
-
-static bool
-same_text(const char *a, const char *b)
-{
-	return strcmp(a, b) == 0;
-}
 
 static bool
 same_partitions(const Source *a, const Source *b)
@@ -55,14 +49,6 @@ same_topics(List *a, List *b)
 	return true;
 }
 
-static bool
-same_group(const Source *a, const Source *b)
-{
-	if (a->consumer_group == NULL || b->consumer_group == NULL)
-		return a->consumer_group == b->consumer_group;
-	return same_text(a->consumer_group, b->consumer_group);
-}
-
 /* whether this worker, as it was started, can go on with the source as it is now */
 static bool
 can_go_on(const SourceWorker *worker, const Source *now)
@@ -74,7 +60,8 @@ can_go_on(const SourceWorker *worker, const Source *now)
 		catalog_is_here(now->system_identifier, now->database) &&
 		(before == NULL ||
 		 (same_text(before->server, now->server) && same_topics(before->topics, now->topics) &&
-		  same_text(before->name, now->name) && same_partitions(before, now) && same_group(before, now)));
+		  same_text(before->name, now->name) && same_partitions(before, now) &&
+		  same_text(before->consumer_group, now->consumer_group)));
 }
 
 static void
@@ -97,14 +84,6 @@ source_leave_if_obsolete(SourceWorker *worker)
 	if (!obsolete)
 		return;
 	worker_leave();
-}
-
-static bool
-same_interval(const Interval *a, const Interval *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return a->month == b->month && a->day == b->day && a->time == b->time;
 }
 
 /* what is done about partitions now and then is done at once when it was altered */
@@ -136,26 +115,6 @@ keep_source(SourceWorker *worker)
 	MemoryContextSetParent(context, worker->memory);
 	worker->source_memory = context;
 	worker->source = source;
-}
-
-static bool
-same_options(List *a, List *b)
-{
-	ListCell   *x,
-			   *y;
-
-	if (list_length(a) != list_length(b))
-		return false;
-	forboth(x, a, y, b)
-	{
-		DefElem    *one = lfirst_node(DefElem, x),
-				   *other = lfirst_node(DefElem, y);
-
-		if (!same_text(one->defname, other->defname) ||
-			!same_text(strVal(one->arg), strVal(other->arg)))
-			return false;
-	}
-	return true;
 }
 
 List *
