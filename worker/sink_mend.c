@@ -165,6 +165,8 @@ makes_id_safely(Mending *mending, char **texts, const char *id)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(here);
+		if (sqlstate_is_surroundings(geterrcode()))
+			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 	}
