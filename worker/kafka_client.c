@@ -15,7 +15,7 @@
 
 #include "kafka_client.h"
 
-/* what the extension decides; connection.c refuses these as options where they would change meaning */
+/* what the extension decides; connection_table.c refuses these as options where they would change meaning */
 static const char *const settled[] = {
 	"enable.auto.commit", "false",
 	"enable.auto.offset.store", "false",

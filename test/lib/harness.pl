@@ -7,6 +7,7 @@
 use strict;
 use warnings;
 use File::Basename qw(basename);
+use File::Path qw(make_path);
 use TAP::Harness;
 
 my %flags;
@@ -47,7 +48,10 @@ my %parser = run_files(@ARGV);
 if (my @again = $flags{again} ? grep { failures_of($parser{$_}) } sort keys %parser : ())
 {
     print "once more: @again\n";
-    $ENV{TESTDATADIR} .= "/again" if $ENV{TESTDATADIR};
+    make_path("$ENV{TESTDIR}/again/tmp_check/log");
+    local $ENV{TESTDIR} = "$ENV{TESTDIR}/again";    # what PostgreSQL's modules leave behind is in the way
+    local $ENV{TESTDATADIR} = "$ENV{TESTDIR}/tmp_check";
+    local $ENV{TESTLOGDIR} = "$ENV{TESTDATADIR}/log";
     %parser = (%parser, run_files(@again));
     print "harness: flaky $_\n" for grep { !failures_of($parser{$_}) } @again;
 }
