@@ -285,15 +285,22 @@ to_working_state(StateCall *call, Datum value, bool is_null)
 	return arguments[0];
 }
 
-/* As advance_combine_function of nodeAgg.c. */
+/*
+ * As advance_combine_function of nodeAgg.c.  Some functions return no state of two that are none as a null pointer
+ * and do not say that it is NULL: final functions expect that, serial functions do not.
+ */
 static StateValue
 combine_states(StateCall *call, const StateValue *states)
 {
+	StateValue	combined;
+
 	if (call->combine.fn_strict && states[1].is_null)
 		return states[0];
 	if (call->combine.fn_strict && states[0].is_null)
 		return states[1];
-	return call_function(call, &call->combine, 2, states);
+	combined = call_function(call, &call->combine, 2, states);
+	combined.is_null |= call->is_internal && DatumGetPointer(combined.value) == NULL;
+	return combined;
 }
 
 /* _combine(pass bigint, aggregate oid, argument_types oid[], collation oid, a anyelement, b anyelement) */

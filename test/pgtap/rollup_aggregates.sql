@@ -1,7 +1,7 @@
 -- hop, first, last and topk: in plain queries, in parallel plans, and in rollups.
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(32);
+SELECT plan(33);
 SET timezone = 'UTC';
 
 -- Windows that overlap: each is named by its start, which it holds; it does not hold its end.
@@ -75,5 +75,15 @@ SELECT results_eq($$SELECT n, pages FROM windows WHERE w = '2025-06-04 11:50Z'$$
 INSERT INTO clicks SELECT '2025-06-04 13:00Z', (g * 7919 % 503)::text FROM generate_series(1, 3000) g;
 INSERT INTO clicks SELECT '2025-06-04 13:00Z', (g * 7919 % 509)::text FROM generate_series(1, 3000) g;
 SELECT is_empty($$SELECT * FROM clickstream.check_rollup('windows')$$, 'sketches that have an error are not taken for wrong');
+
+-- States that are none, combined with others that are none, of every kind.
+CREATE TABLE nothing (page text, n numeric, b bigint, i int, f float8, at timestamptz, v interval);
+SELECT clickstream.create_rollup('none', 'SELECT page, sum(n) FILTER (WHERE false) AS n, avg(b) FILTER (WHERE false) AS b, stddev(i) FILTER (WHERE false) AS i, stddev(n) FILTER (WHERE false) AS sn,
+    corr(f, i) FILTER (WHERE false) AS f, max(at) FILTER (WHERE false) AS at, avg(v) FILTER (WHERE false) AS v, clickstream.topk(page, 3) FILTER (WHERE false) AS t,
+    clickstream.first(n, at) FILTER (WHERE false) AS first FROM nothing GROUP BY page');
+INSERT INTO nothing VALUES ('a');
+INSERT INTO nothing VALUES ('a'), ('b');
+INSERT INTO nothing SELECT 'a' FROM generate_series(1, 200);
+SELECT is_empty($$SELECT * FROM clickstream.check_rollup('none')$$, 'no state and no state is none');
 SELECT * FROM finish();
 ROLLBACK;
