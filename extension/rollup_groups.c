@@ -31,10 +31,3 @@ rollup_groups_put_in_place(RollupMerge *merge, Tuplestorestate *groups, Tuplesto
 	if (tuplestore_tuple_count(now) < tuplestore_tuple_count(groups))
 		rollup_merge_remove(merge, groups, now);
 }
-
-void
-rollup_groups_add(RollupMerge *merge, Tuplestorestate *states)
-{
-	rollup_merge_run(merge, ROLLUP_ADD, states);
-	tuplestore_end(states);
-}

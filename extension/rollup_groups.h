@@ -16,7 +16,4 @@ extern Tuplestorestate *rollup_groups_filter(RollupMerge *merge, Tuplestorestate
 /* The groups are what `now` says; those that it does not have are removed.  They are locked. */
 extern void rollup_groups_put_in_place(RollupMerge *merge, Tuplestorestate *groups, Tuplestorestate *now);
 
-/* adds states, and is done with them */
-extern void rollup_groups_add(RollupMerge *merge, Tuplestorestate *states);
-
 #endif							/* CLICKSTREAM_ROLLUP_GROUPS_H */

@@ -2,19 +2,9 @@
  * rollup_merge.c
  *		Writes states of groups into a rollup's table.
  *
- * Called by rollup_delta.c, which computes those states and knows nothing of the table; this file
- * knows nothing of where they come from.  They stand in a named tuplestore, `_states`, and go in by
- * one INSERT … ON CONFLICT DO UPDATE, in the order of the keys, so that two of them cannot deadlock:
- *
- *	INSERT INTO rollup AS r (page, views, path_length, _path_length)
- *	SELECT s.page, s.views, _finish(… s._path_length …), s._path_length FROM _states s ORDER BY s.page
- *	ON CONFLICT (page) DO UPDATE SET (views, path_length, _path_length) =
- *		(SELECT s.views, _finish(… s._path_length …), s._path_length
- *		 FROM (SELECT excluded.page, int8pl(r.views, excluded.views) AS views,
- *					  _combine(… r._path_length, excluded._path_length) AS _path_length OFFSET 0) s)
- *
- * The text is made from catalog names alone, never from data, and runs under a search_path that only
- * reaches pg_catalog: every other name in it is qualified.
+ * Called by rollup_delta.c and its neighbours, which compute those states and know nothing of the table; this file
+ * knows nothing of where they come from.  Where the table allows it they are added without a statement, by
+ * rollup_upsert.c; else by the statements of rollup_merge_sql.c, which see them as a relation, `_states`.
  */
 #include "postgres.h"
 
@@ -44,6 +34,7 @@
 
 #include "compat.h"
 #include "rollup_merge.h"
+#include "rollup_merge_sql.h"
 #include "rollup_partition.h"
 #include "rollup_state.h"
 #include "rollup_upsert.h"
@@ -82,362 +73,6 @@ rollup_merge_expects(Oid relation, TriggerEvent event)
 	if (TRIGGER_FIRED_BY_UPDATE(event))
 		return take_expected(&expected.updates);
 	return TRIGGER_FIRED_BY_DELETE(event) && take_expected(&expected.deletes);
-}
-
-/* ---------------------------------------------------------------- names */
-
-const char *
-rollup_merge_column(const RollupMerge *merge, AttrNumber column)
-{
-	return quote_identifier(get_attname(merge->rollup, column, false));
-}
-
-static const char *
-equality(const RollupMerge *merge, AttrNumber key)
-{
-	Oid			operator = InvalidOid;
-	HeapTuple	tuple;
-	Form_pg_operator form;
-	char	   *text;
-
-	if (merge->query->is_single_group)
-		operator = BooleanEqualOperator;
-	else
-	{
-		TargetEntry *entry = list_nth_node(TargetEntry, merge->query->query->targetList, key - 1);
-
-		operator = get_sortgroupref_clause(entry->ressortgroupref,
-										   merge->query->query->groupClause)->eqop;
-	}
-	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", operator);
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	text = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-					NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return text;
-}
-
-const char *
-rollup_merge_table(const RollupMerge *merge)
-{
-	return qualified_name(merge->rollup);
-}
-
-static void
-append_columns(StringInfo sql, const RollupMerge *merge, List *columns, const char *prefix)
-{
-	ListCell   *cell;
-
-	foreach(cell, columns)
-		appendStringInfo(sql, "%s%s%s", foreach_current_index(cell) > 0 ? ", " : "", prefix,
-						 rollup_merge_column(merge, lfirst_int(cell)));
-}
-
-/* k1, k2, each after the prefix */
-static void
-append_keys(StringInfo sql, const RollupMerge *merge, const char *prefix)
-{
-	append_columns(sql, merge, rollup_query_keys(merge->query), prefix);
-}
-
-static const char *
-columns_of(const RollupMerge *merge, List *columns, const char *alias)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	append_columns(&sql, merge, columns, psprintf("%s.", alias));
-	return sql.data;
-}
-
-const char *
-rollup_merge_key_columns(const RollupMerge *merge, const char *alias)
-{
-	return columns_of(merge, rollup_query_keys(merge->query), alias);
-}
-
-const char *
-rollup_merge_states_columns(const RollupMerge *merge, const char *alias)
-{
-	return columns_of(merge, rollup_query_state_columns(merge->query), alias);
-}
-
-const char *
-rollup_merge_rows_column(const RollupMerge *merge)
-{
-	RollupAggregate *rows = list_nth(merge->query->aggregates, merge->query->rows);
-
-	return rollup_merge_column(merge, rows->column);
-}
-
-const char *
-rollup_merge_match(const RollupMerge *merge, const char *left, const char *right,
-				   const bool *null_keys)
-{
-	StringInfoData sql;
-	ListCell   *cell;
-
-	initStringInfo(&sql);
-	foreach(cell, rollup_query_keys(merge->query))
-	{
-		const char *column = rollup_merge_column(merge, lfirst_int(cell));
-
-		appendStringInfo(&sql, "%s(%s.%s %s %s.%s", foreach_current_index(cell) > 0 ? " AND " : "",
-						 left, column, equality(merge, lfirst_int(cell)), right, column);
-		if (null_keys[foreach_current_index(cell)])
-			appendStringInfo(&sql, " OR (%s.%s IS NULL AND %s.%s IS NULL)", left, column, right, column);
-		appendStringInfoChar(&sql, ')');
-	}
-	return sql.data;
-}
-
-/* ---------------------------------------------------------------- the statements */
-
-/* the value of each column of the table, from a relation `s` that has the keys and states */
-static const char **
-column_values(const RollupMerge *merge)
-{
-	const char **values = palloc0(sizeof(char *) * (merge->query->n_columns + 1));
-	List	   *context = deparse_context_for("s", merge->rollup);
-	ListCell   *cell;
-
-	foreach(cell, rollup_query_state_columns(merge->query))
-		values[lfirst_int(cell)] = psprintf("s.%s", rollup_merge_column(merge, lfirst_int(cell)));
-	foreach(cell, merge->query->outputs)
-	{
-		RollupOutput *output = lfirst(cell);
-		AttrNumber	column = foreach_current_index(cell) + 1;
-
-		if (values[column] == NULL)
-			values[column] = deparse_expression(rollup_value_of(merge, output->value), context, true,
-												false);
-	}
-	return values;
-}
-
-static void
-append_combined(StringInfo sql, const RollupMerge *merge, const RollupAggregate *aggregate)
-{
-	const char *column = rollup_merge_column(merge, aggregate->column);
-	int			i;
-
-	if (rollup_combines_plain_values(aggregate))
-	{
-		appendStringInfo(sql, "coalesce(pg_catalog.%s(r.%s, excluded.%s), r.%s, excluded.%s)",
-						 quote_identifier(get_func_name(aggregate->combine)), column, column, column,
-						 column);
-		return;
-	}
-	appendStringInfo(sql, "clickstream._combine($1, %u, '{", aggregate->aggref->aggfnoid);
-	for (i = 0; i < aggregate->n_arguments; i++)
-		appendStringInfo(sql, "%s%u", i > 0 ? "," : "", aggregate->argument_types[i]);
-	appendStringInfo(sql, "}', %u, r.%s, excluded.%s)", aggregate->aggref->inputcollid, column, column);
-}
-
-/* whether a column has to be computed from the new states, beyond the states themselves */
-static bool
-has_derived_columns(const RollupMerge *merge)
-{
-	ListCell   *cell;
-
-	foreach(cell, merge->query->outputs)
-	{
-		RollupOutput *output = lfirst(cell);
-
-		if (!output->is_key && !output->is_state)
-			return true;
-	}
-	return false;
-}
-
-/*
- * The order in which groups are locked only has to be the same for everybody: that of bytes is cheaper than a
- * language's, where they tell the same values apart.
- */
-static bool
-is_ordered_by_bytes(const RollupMerge *merge, AttrNumber key)
-{
-	Oid			type;
-	int32		typmod;
-	Oid			collation;
-
-	get_atttypetypmodcoll(merge->rollup, key, &type, &typmod, &collation);
-	return type == TEXTOID && get_collation_isdeterministic(collation);
-}
-
-Oid
-rollup_merge_order_collation(const RollupMerge *merge, AttrNumber key)
-{
-	Oid			type;
-	int32		typmod;
-	Oid			collation;
-
-	get_atttypetypmodcoll(merge->rollup, key, &type, &typmod, &collation);
-	return is_ordered_by_bytes(merge, key) ? C_COLLATION_OID : collation;
-}
-
-static void
-append_order(StringInfo sql, const RollupMerge *merge)
-{
-	ListCell   *cell;
-
-	appendStringInfoString(sql, " ORDER BY ");
-	foreach(cell, rollup_query_keys(merge->query))
-	{
-		appendStringInfo(sql, "%ss.%s%s", foreach_current_index(cell) > 0 ? ", " : "",
-						 rollup_merge_column(merge, lfirst_int(cell)),
-						 is_ordered_by_bytes(merge, lfirst_int(cell)) ? " COLLATE pg_catalog.\"C\"" : "");
-	}
-}
-
-/* INSERT INTO rollup AS r (all columns) SELECT their values FROM _states s */
-static void
-append_insert(StringInfo sql, const RollupMerge *merge, const char **values)
-{
-	int			i;
-
-	appendStringInfoString(sql, "INSERT INTO ");
-	appendStringInfoString(sql, rollup_merge_table(merge));
-	appendStringInfoString(sql, " AS r (");
-	for (i = 1; i <= merge->query->n_columns; i++)
-		appendStringInfo(sql, "%s%s", i > 1 ? ", " : "", rollup_merge_column(merge, i));
-	appendStringInfoString(sql, ") SELECT ");
-	for (i = 1; i <= merge->query->n_columns; i++)
-		appendStringInfo(sql, "%s%s", i > 1 ? ", " : "", values[i]);
-	appendStringInfoString(sql, " FROM _states s");
-	append_order(sql, merge);
-	appendStringInfoString(sql, " ON CONFLICT (");
-	append_keys(sql, merge, "");
-	appendStringInfoString(sql, ") DO UPDATE SET ");
-}
-
-static void
-append_set_states(StringInfo sql, const RollupMerge *merge)
-{
-	ListCell   *cell;
-
-	foreach(cell, merge->query->aggregates)
-	{
-		RollupAggregate *aggregate = lfirst(cell);
-
-		appendStringInfo(sql, "%s%s = ", foreach_current_index(cell) > 0 ? ", " : "",
-						 rollup_merge_column(merge, aggregate->column));
-		append_combined(sql, merge, aggregate);
-	}
-}
-
-/* (columns) = (SELECT their values FROM (SELECT keys and combined states OFFSET 0) s) */
-static void
-append_set_all(StringInfo sql, const RollupMerge *merge, const char **values)
-{
-	List	   *keys = rollup_query_keys(merge->query);
-	StringInfoData select;
-	const char *comma = "";
-	ListCell   *cell;
-	int			i;
-
-	initStringInfo(&select);
-	appendStringInfoChar(sql, '(');
-	for (i = 1; i <= merge->query->n_columns; i++)
-	{
-		if (list_member_int(keys, i))
-			continue;
-		appendStringInfo(sql, "%s%s", comma, rollup_merge_column(merge, i));
-		appendStringInfo(&select, "%s%s", comma, values[i]);
-		comma = ", ";
-	}
-	appendStringInfo(sql, ") = (SELECT %s FROM (SELECT ", select.data);
-	append_keys(sql, merge, "excluded.");
-	foreach(cell, merge->query->aggregates)
-	{
-		RollupAggregate *aggregate = lfirst(cell);
-
-		appendStringInfoString(sql, ", ");
-		append_combined(sql, merge, aggregate);
-		appendStringInfo(sql, " AS %s", rollup_merge_column(merge, aggregate->column));
-	}
-	appendStringInfoString(sql, " OFFSET 0) s)");
-}
-
-static void
-append_set_excluded(StringInfo sql, const RollupMerge *merge)
-{
-	List	   *keys = rollup_query_keys(merge->query);
-	const char *comma = "";
-	int			i;
-
-	for (i = 1; i <= merge->query->n_columns; i++)
-	{
-		const char *column = rollup_merge_column(merge, i);
-
-		if (list_member_int(keys, i))
-			continue;
-		appendStringInfo(sql, "%s%s = excluded.%s", comma, column, column);
-		comma = ", ";
-	}
-}
-
-static void
-append_lock(StringInfo sql, const RollupMerge *merge)
-{
-	const char *rows_column = rollup_merge_rows_column(merge);
-
-	appendStringInfoString(sql, "INSERT INTO ");
-	appendStringInfoString(sql, rollup_merge_table(merge));
-	appendStringInfoString(sql, " AS r (");
-	append_keys(sql, merge, "");
-	appendStringInfo(sql, ", %s) SELECT ", rows_column);
-	append_keys(sql, merge, "s.");
-	appendStringInfoString(sql, ", 0 FROM _states s");
-	append_order(sql, merge);
-	appendStringInfoString(sql, " ON CONFLICT (");
-	append_keys(sql, merge, "");
-	appendStringInfo(sql, ") DO UPDATE SET %s = r.%s WHERE false", rows_column, rows_column);
-}
-
-static const char *
-statement_text(const RollupMerge *merge, RollupMergeKind kind)
-{
-	const char **values = column_values(merge);
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	switch (kind)
-	{
-		case ROLLUP_ADD:
-			append_insert(&sql, merge, values);
-			if (has_derived_columns(merge))
-				append_set_all(&sql, merge, values);
-			else
-				append_set_states(&sql, merge);
-			break;
-		case ROLLUP_REPLACE:
-			append_insert(&sql, merge, values);
-			append_set_excluded(&sql, merge);
-			break;
-		default:
-			append_lock(&sql, merge);
-	}
-	return sql.data;
-}
-
-/* DELETE of the groups in _states that are not in _left */
-static const char *
-removal_text(const RollupMerge *merge, const bool *null_keys)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "DELETE FROM ");
-	appendStringInfoString(&sql, rollup_merge_table(merge));
-	appendStringInfoString(&sql, " r USING (SELECT ");
-	append_keys(&sql, merge, "");
-	appendStringInfoString(&sql, " FROM _states EXCEPT SELECT ");
-	append_keys(&sql, merge, "");
-	appendStringInfo(&sql, " FROM _left) s WHERE %s", rollup_merge_match(merge, "r", "s", null_keys));
-	return sql.data;
 }
 
 /* ---------------------------------------------------------------- their execution */
@@ -632,15 +267,18 @@ rollup_merge_adds_without_statement(RollupMerge *merge)
 	return merge->upsert != NULL;
 }
 
-static void
-run_upsert(RollupMerge *merge, Tuplestorestate *states)
+/* false if nothing was done */
+static bool
+run_upsert(RollupMerge *merge, Tuplestorestate *states, bool takes)
 {
 	int			level = NewGUCNestLevel();
+	bool		done;
 
 	if (rollup_upsert_needs_search_path(merge->upsert))
 		pin_search_path();
-	rollup_upsert_run(merge->upsert, states);
+	done = rollup_upsert_run(merge->upsert, states, takes);
 	AtEOXact_GUC(true, level);
+	return done;
 }
 
 static void
@@ -652,7 +290,7 @@ run_statement_of(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *stat
 	register_states(merge, "_states", states);
 	if (merge->plans[kind] == NULL)
 	{
-		SPIPlanPtr	plan = prepare_with_pass(statement_text(merge, kind));
+		SPIPlanPtr	plan = prepare_with_pass(rollup_merge_statement(merge, kind));
 
 		if (SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not keep a rollup's plan");
@@ -662,14 +300,22 @@ run_statement_of(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *stat
 	execute(merge, true, merge->plans[kind], &pass, level);
 }
 
+static bool
+runs_without_statement(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
+{
+	return (kind == ROLLUP_ADD || kind == ROLLUP_TAKE) && rollup_merge_adds_without_statement(merge) &&
+		may_write(merge->rollup) && run_upsert(merge, states, kind == ROLLUP_TAKE);
+}
+
 void
 rollup_merge_run(RollupMerge *merge, RollupMergeKind kind, Tuplestorestate *states)
 {
 	rollup_partitions_make(merge, states);
-	if (kind == ROLLUP_ADD && rollup_merge_adds_without_statement(merge) && may_write(merge->rollup))
-		run_upsert(merge, states);
-	else
-		run_statement_of(merge, kind, states);
+	if (runs_without_statement(merge, kind, states))
+		return;
+	if (kind != ROLLUP_REPLACE && kind != ROLLUP_LOCK && rollup_merge_defers(merge))
+		run_statement_of(merge, ROLLUP_LOCK, states);
+	run_statement_of(merge, kind, states);
 }
 
 void
@@ -680,7 +326,7 @@ rollup_merge_remove(RollupMerge *merge, Tuplestorestate *touched, Tuplestorestat
 
 	register_states(merge, "_states", touched);
 	register_states(merge, "_left", left);
-	execute(merge, false, prepare(removal_text(merge, null_keys)), NULL, level);
+	execute(merge, false, prepare(rollup_merge_removal(merge, null_keys)), NULL, level);
 }
 
 Tuplestorestate *

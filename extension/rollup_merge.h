@@ -25,6 +25,7 @@
 typedef enum RollupMergeKind
 {
 	ROLLUP_ADD,					/* combine them with what is there */
+	ROLLUP_TAKE,				/* the same, but some take rows away; see rollup_subtract.c */
 	ROLLUP_REPLACE,				/* put them in place of what is there */
 	ROLLUP_LOCK,				/* only lock their groups; make those that are not there, empty */
 	ROLLUP_N_MERGES
@@ -104,8 +105,8 @@ extern bool *rollup_merge_null_keys(RollupMerge *merge, Tuplestorestate *states)
 extern const char *rollup_merge_match(const RollupMerge *merge, const char *left, const char *right,
 									  const bool *null_keys);
 
-/* the collation by which groups are put in order of a key before they are written */
-extern Oid	rollup_merge_order_collation(const RollupMerge *merge, AttrNumber key);
+/* ` OR alias.column = 0` for each sum whose 0 may be the sum of no values */
+extern const char *rollup_merge_zero_sums(const RollupMerge *merge, const char *alias);
 
 /* the rollup's table, quoted and with its schema */
 extern const char *rollup_merge_table(const RollupMerge *merge);

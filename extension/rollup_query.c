@@ -584,3 +584,9 @@ rollup_query_time_column(const RollupQuery *rollup)
 	}
 	return 0;
 }
+
+bool
+rollup_query_is_sum_of_integers(const RollupAggregate *aggregate)
+{
+	return aggregate->aggref->aggfnoid == F_SUM_INT2 || aggregate->aggref->aggfnoid == F_SUM_INT4;
+}

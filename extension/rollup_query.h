@@ -90,6 +90,9 @@ extern Query *rollup_query_of_states(const RollupQuery *query);
 /* The columns of the rollup's table that rollup_query_of_states computes, in its order. */
 extern List *rollup_query_state_columns(const RollupQuery *query);
 
+/* Whether an aggregate is a sum whose state is an int8: 0 may then be the sum of values that were taken away. */
+extern bool rollup_query_is_sum_of_integers(const RollupAggregate *aggregate);
+
 /* The number of an output that says when: the first group key that is a point in time, or 0. */
 extern AttrNumber rollup_query_time_column(const RollupQuery *query);
 

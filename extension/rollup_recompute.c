@@ -28,9 +28,9 @@
 #include "utils/builtins.h"
 
 #include "rollup_groups.h"
+#include "rollup_net.h"
 #include "rollup_recompute.h"
 #include "rollup_states.h"
-#include "rollup_subtract.h"
 
 /* ---------------------------------------------------------------- statements about groups */
 
@@ -66,19 +66,22 @@ find_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *now
 
 /* ---------------------------------------------------------------- the whole */
 
-static void
-add_to_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *lost,
-			const bool *null_keys)
+static Tuplestorestate *
+part_of_lost(RollupMerge *merge, Tuplestorestate *states, Tuplestorestate *lost, const bool *null_keys)
 {
-	Tuplestorestate *old;
+	return states == NULL ? NULL : rollup_groups_filter(merge, states, true, lost, null_keys);
+}
 
-	if (touched->fresh)
-		rollup_groups_add(merge, rollup_groups_filter(merge, touched->fresh, true, lost, null_keys));
-	if (!touched->old)
-		return;
-	old = rollup_groups_filter(merge, touched->old, true, lost, null_keys);
-	rollup_groups_add(merge, rollup_negated_states(merge, old));
-	tuplestore_end(old);
+static void
+add_to_lost(RollupMerge *merge, const RollupTouched *touched, Tuplestorestate *lost, const bool *null_keys)
+{
+	Tuplestorestate *old = part_of_lost(merge, touched->old, lost, null_keys);
+	Tuplestorestate *fresh = part_of_lost(merge, touched->fresh, lost, null_keys);
+	Tuplestorestate *net = rollup_net_states(merge, old, fresh);
+
+	if (tuplestore_tuple_count(net) > 0)
+		rollup_merge_run(merge, ROLLUP_ADD, net);
+	tuplestore_end(net);
 }
 
 static void

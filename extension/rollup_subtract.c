@@ -4,8 +4,8 @@
  *
  * Called by rollup_delta.c for rollups that have nothing but counts, sums of smallint and integer,
  * and their averages, over the target alone: a joined table may say by now that a row belongs to another
- * group than the one in which it was counted.  A state is added that is the deleted rows' own with the sign
- * turned, so this commutes with whatever others add, and needs neither snapshot nor raw rows.
+ * group than the one in which it was counted.  A state is added that is the new rows' less the deleted rows' own
+ * (rollup_net.c), so this commutes with whatever others add, and needs neither snapshot nor raw rows.
  *
  * Arithmetic does not know everything.  A sum that comes to 0 may be the sum of nothing, which is NULL; a
  * group with fewer than no rows had not counted the rows that were deleted (a partition was attached
@@ -13,78 +13,13 @@
  */
 #include "postgres.h"
 
-#include "executor/executor.h"
-#include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/fmgroids.h"
 
-#include "rollup_groups.h"
+#include "rollup_net.h"
 #include "rollup_refresh.h"
 #include "rollup_subtract.h"
 
-/* ---------------------------------------------------------------- states that take away */
-
-static Datum
-negated_average(Datum value)
-{
-	ArrayType  *state = DatumGetArrayTypePCopy(value);
-	int64	   *numbers = (int64 *) ARR_DATA_PTR(state);
-	int			n = ArrayGetNItems(ARR_NDIM(state), ARR_DIMS(state));
-
-	while (n-- > 0)
-		numbers[n] = -numbers[n];
-	return PointerGetDatum(state);
-}
-
-/* The state that takes away what this one brought; nothing where that is not exact. */
-static bool
-negate(const RollupAggregate *aggregate, Datum *value)
-{
-	switch (aggregate->combine)
-	{
-		case F_INT8PL:
-			*value = Int64GetDatum(-DatumGetInt64(*value));
-			return true;
-		case F_INT4_AVG_COMBINE:
-			*value = negated_average(*value);
-			return true;
-		default:
-			return false;
-	}
-}
-
-Tuplestorestate *
-rollup_negated_states(const RollupMerge *merge, Tuplestorestate *states)
-{
-	Tuplestorestate *negated = tuplestore_begin_heap(true, false, work_mem);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(merge->states_desc, &TTSOpsMinimalTuple);
-	int			n_keys = list_length(rollup_query_keys(merge->query));
-	ListCell   *cell;
-
-	tuplestore_rescan(states);
-	while (tuplestore_gettupleslot(states, true, false, slot))
-	{
-		slot_getallattrs(slot);
-		foreach(cell, merge->query->aggregates)
-		{
-			int			i = n_keys + foreach_current_index(cell);
-
-			if (!slot->tts_isnull[i])
-				slot->tts_isnull[i] = !negate(lfirst(cell), &slot->tts_values[i]);
-		}
-		tuplestore_putvalues(negated, merge->states_desc, slot->tts_values, slot->tts_isnull);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	return negated;
-}
-
 /* ---------------------------------------------------------------- what can be subtracted */
-
-static bool
-is_sum(const RollupAggregate *aggregate)
-{
-	return aggregate->aggref->aggfnoid == F_SUM_INT2 || aggregate->aggref->aggfnoid == F_SUM_INT4;
-}
 
 static bool
 is_exact(const RollupAggregate *aggregate)
@@ -97,7 +32,7 @@ is_exact(const RollupAggregate *aggregate)
 		case F_AVG_INT4:
 			return true;
 		default:
-			return is_sum(aggregate);
+			return rollup_query_is_sum_of_integers(aggregate);
 	}
 }
 
@@ -150,20 +85,9 @@ static const char *
 doubtful(const RollupMerge *merge)
 {
 	const char *rows_column = rollup_merge_rows_column(merge);
-	StringInfoData sql;
-	ListCell   *cell;
 
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "r.%s %s 0", rows_column, merge->query->is_single_group ? "<=" : "<");
-	foreach(cell, merge->query->aggregates)
-	{
-		RollupAggregate *aggregate = lfirst(cell);
-
-		if (is_sum(aggregate))
-			appendStringInfo(&sql, " OR (r.%s > 0 AND r.%s = 0)", rows_column,
-							 rollup_merge_column(merge, aggregate->column));
-	}
-	return sql.data;
+	return psprintf("r.%s %s 0 OR (r.%s > 0 AND (false%s))", rows_column, merge->query->is_single_group ? "<=" : "<",
+					rows_column, rollup_merge_zero_sums(merge, "r"));
 }
 
 static void
@@ -179,27 +103,40 @@ remove_empty(RollupMerge *merge, Tuplestorestate *groups, const bool *null_keys)
 
 /* ---------------------------------------------------------------- the whole */
 
-/* Two statements that each go through the groups in order do not, together: so they are locked before. */
-bool
-rollup_subtract(RollupMerge *merge, const RollupTouched *touched)
+/* groups that have been changed, and so locked */
+static bool
+settle(RollupMerge *merge, Tuplestorestate *groups)
 {
-	bool	   *null_keys = rollup_merge_null_keys(merge, touched->groups);
-	Tuplestorestate *again;
-	bool		any;
+	bool	   *null_keys = rollup_merge_null_keys(merge, groups);
+	Tuplestorestate *again = groups_where(merge, groups, null_keys, doubtful(merge));
+	bool		any = tuplestore_tuple_count(again) > 0;
 
-	if (touched->old != NULL && touched->fresh != NULL)
-		rollup_merge_run(merge, ROLLUP_LOCK, touched->groups);
-	if (touched->fresh != NULL)
-		rollup_merge_run(merge, ROLLUP_ADD, touched->fresh);
-	if (touched->old == NULL)
-		return false;
-	rollup_groups_add(merge, rollup_negated_states(merge, touched->old));
-	again = groups_where(merge, touched->groups, null_keys, doubtful(merge));
-	any = tuplestore_tuple_count(again) > 0;
 	if (any)
 		rollup_compute_locked(merge, again, null_keys);
 	tuplestore_end(again);
 	if (!merge->query->is_single_group)
-		remove_empty(merge, touched->groups, null_keys);
+		remove_empty(merge, groups, null_keys);
+	return any;
+}
+
+/* A group that comes out as it was is neither locked nor looked at. */
+bool
+rollup_subtract(RollupMerge *merge, const RollupTouched *touched)
+{
+	Tuplestorestate *net;
+	bool		any = false;
+
+	if (touched->old == NULL)
+	{
+		rollup_merge_run(merge, ROLLUP_ADD, touched->fresh);
+		return false;
+	}
+	net = rollup_net_states(merge, touched->old, touched->fresh);
+	if (tuplestore_tuple_count(net) > 0)
+	{
+		rollup_merge_run(merge, ROLLUP_TAKE, net);
+		any = settle(merge, net);
+	}
+	tuplestore_end(net);
 	return any;
 }

@@ -21,7 +21,4 @@ extern bool rollup_can_subtract(const RollupQuery *query);
  */
 extern bool rollup_subtract(RollupMerge *merge, const RollupTouched *touched);
 
-/* the states that take away what these brought; nothing where that is not exact */
-extern Tuplestorestate *rollup_negated_states(const RollupMerge *merge, Tuplestorestate *states);
-
 #endif							/* CLICKSTREAM_ROLLUP_SUBTRACT_H */

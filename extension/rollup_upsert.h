@@ -22,7 +22,11 @@ extern RollupUpsert *rollup_upsert_create(const RollupMerge *merge);
 /* Whether a function that it calls may look for names that search_path decides. */
 extern bool rollup_upsert_needs_search_path(const RollupUpsert *upsert);
 
-/* Adds states to what the table has; as the current user, who is the rollup's owner. */
-extern void rollup_upsert_run(RollupUpsert *upsert, Tuplestorestate *states);
+/*
+ * Adds states to what the table has; as the current user, who is the rollup's owner.  With `takes` some of them
+ * take rows away: a group of which arithmetic does not know what becomes keeps its values.  False if nothing was
+ * done, because a partition has something that only a statement minds.
+ */
+extern bool rollup_upsert_run(RollupUpsert *upsert, Tuplestorestate *states, bool takes);
 
 #endif							/* CLICKSTREAM_ROLLUP_UPSERT_H */
