@@ -3,7 +3,7 @@
  *		What DDL does to rollups: partitions that come and go, tables that are dropped.
  *
  * Owns the two event triggers.  A partition made or attached by anyone gets the triggers of its
- * ancestors' rollups; one detached loses them.  When a rollup's table is dropped, alone or with what
+ * ancestors' rollups; one detached loses them, and one detached from a rollup loses its guard.  When a rollup's table is dropped, alone or with what
  * it was made over, nothing of the rollup stays behind.
  *
  * They run for each CREATE TABLE, ALTER TABLE and DROP of the database, so they must be quick where
@@ -153,6 +153,22 @@ disarm_detached(Oid target)
 	}
 }
 
+/* A partition that leaves a rollup becomes a table like any other. */
+static void
+release_detached(Oid rollup)
+{
+	ListCell   *cell;
+
+	foreach(cell, rollup_guard_strays())
+	{
+		rollup_guard_remove_from(lfirst_oid(cell));
+		ereport(NOTICE,
+				(errmsg("the groups in \"%s\" are no longer in rollup \"%s\"", get_rel_name(lfirst_oid(cell)),
+						get_rel_name(rollup)),
+				 errhint("clickstream.refresh_rollup computes them again from the rows that are there.")));
+	}
+}
+
 /* ---------------------------------------------------------------- renamed columns */
 
 /* The catalog has the keys by their names. */
@@ -225,6 +241,8 @@ clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 		}
 		if (kind != RELKIND_PARTITIONED_TABLE && !get_rel_relispartition(relation))
 			continue;
+		if (catalog_rollup_by_relation(relation) != NULL)
+			release_detached(relation);
 		refuse_targets_below(relation);
 		target = target_above(relation);
 		if (!OidIsValid(target))

@@ -237,6 +237,19 @@ make_all(RollupMerge *merge, List *times)
 	AtEOXact_GUC(true, level);
 }
 
+/* The table is open once by ourselves; who else has it open reads it, and cannot be shown another set of partitions. */
+static void
+refuse_while_read(Relation table)
+{
+	if (table->rd_refcnt > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("a new partition is needed while this session reads the table"),
+				 errdetail("Nothing can be attached to \"%s\" while an open cursor, or the statement itself, is reading it.",
+						   RelationGetRelationName(table)),
+				 errhint("Close the cursor first, or read the rollup into a temporary table and write from that.")));
+}
+
 void
 rollup_partitions_make(RollupMerge *merge, Tuplestorestate *states)
 {
@@ -247,6 +260,8 @@ rollup_partitions_make(RollupMerge *merge, Tuplestorestate *states)
 		return;
 	table = table_open(merge->rollup, RowExclusiveLock);
 	times = times_without(merge, states, table);
+	if (times != NIL)
+		refuse_while_read(table);
 	table_close(table, NoLock);
 	if (times == NIL)
 		return;

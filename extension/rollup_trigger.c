@@ -380,51 +380,91 @@ rollup_trigger_install_on(Oid partition)
 		install_on(partition, false);
 }
 
+static void
+remove_trigger(Oid relation, const char *name)
+{
+	ObjectAddress trigger;
+	Oid			oid = get_trigger_oid(relation, name, true);
+
+	if (!OidIsValid(oid))
+		return;
+	ObjectAddressSet(trigger, TriggerRelationId, oid);
+	performDeletion(&trigger, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+}
+
 /* Whoever may drop the rollup need not own its target. */
 void
 rollup_trigger_remove_from(Oid relation)
 {
-	int			i;
+	for (int i = 0; i < lengthof(triggers); i++)
+		remove_trigger(relation, triggers[i].name);
+}
 
-	for (i = 0; i < lengthof(triggers); i++)
+void
+rollup_guard_remove_from(Oid table)
+{
+	remove_trigger(table, ROLLUP_GUARD);
+	CommandCounterIncrement();
+}
+
+/* tables that are no partitions and have a trigger that calls one of our functions */
+static List *
+tables_with_triggers_of(const char *function)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *tables = NIL;
+	uint64		row;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute(psprintf("SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t "
+							 "JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid "
+							 "WHERE t.tgfoid OPERATOR(pg_catalog.=) '%s'::pg_catalog.regprocedure "
+							 "AND NOT c.relispartition", function), false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for triggers of rollups");
+	for (row = 0; row < SPI_processed; row++)
 	{
-		ObjectAddress trigger;
-		Oid			oid = get_trigger_oid(relation, triggers[i].name, true);
+		bool		is_null;
+		Datum		table = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &is_null);
+		MemoryContext spi = MemoryContextSwitchTo(caller);
 
-		if (!OidIsValid(oid))
-			continue;
-		ObjectAddressSet(trigger, TriggerRelationId, oid);
-		performDeletion(&trigger, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+		tables = lappend_oid(tables, DatumGetObjectId(table));
+		MemoryContextSwitchTo(spi);
 	}
+	SPI_finish();
+	return tables;
+}
+
+static bool
+is_rollup(Oid relation)
+{
+	return catalog_rollup_by_relation(relation) != NULL;
+}
+
+static List *
+strays_among(List *tables, bool (*has_a_use) (Oid relation))
+{
+	List	   *strays = NIL;
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		if (!has_a_use(lfirst_oid(cell)))
+			strays = lappend_oid(strays, lfirst_oid(cell));
+	}
+	return strays;
 }
 
 List *
 rollup_trigger_strays(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *strays = NIL;
-	uint64		row;
+	return strays_among(tables_with_triggers_of("clickstream._rollup_trigger()"), has_rollups);
+}
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t "
-					"JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid "
-					"WHERE t.tgfoid OPERATOR(pg_catalog.=) 'clickstream._rollup_trigger()'::pg_catalog.regprocedure "
-					"AND NOT c.relispartition", false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for triggers of rollups");
-	for (row = 0; row < SPI_processed; row++)
-	{
-		bool		is_null;
-		Oid			relation = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row],
-															  SPI_tuptable->tupdesc, 1, &is_null));
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		if (!has_rollups(relation))
-			strays = lappend_oid(strays, relation);
-		MemoryContextSwitchTo(spi);
-	}
-	SPI_finish();
-	return strays;
+List *
+rollup_guard_strays(void)
+{
+	return strays_among(tables_with_triggers_of("clickstream._rollup_guard()"), is_rollup);
 }
 
 void

@@ -28,10 +28,13 @@ extern void rollup_trigger_remove_from(Oid relation);
 /* tables that have such triggers and are neither a rollup's target nor a partition */
 extern List *rollup_trigger_strays(void);
 
-/* refuses everybody else's INSERT, UPDATE, DELETE and TRUNCATE of the rollup's table */
-/* the trigger that keeps others from changing a rollup's table */
+/* the trigger that refuses everybody else's INSERT, UPDATE, DELETE and TRUNCATE of a rollup's table */
 #define ROLLUP_GUARD "clickstream_rollup_guard"
 extern void rollup_guard_install(Oid rollup, int n_columns);
 extern void rollup_guard_install_on_partition(Oid partition);
+
+/* tables that have that trigger and are neither a rollup nor a partition of one; and what makes them ordinary ones */
+extern List *rollup_guard_strays(void);
+extern void rollup_guard_remove_from(Oid table);
 
 #endif							/* CLICKSTREAM_ROLLUP_TRIGGER_H */
