@@ -17,6 +17,9 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 local_dir=${CLICKSTREAM_LOCAL:-$top/.local}
+# Java's first compiler alone: a server is up for half the CPU, and slower from its first minute on. For tests, which
+# start many servers and ask little of each.
+jvm_in_a_hurry=${CLICKSTREAM_HURRY:+-XX:TieredStopAtLevel=1}
 instance=main
 home=                   # $local_dir/SERVER/INSTANCE, set by the script
 mkdir -p "$local_dir/bin"
