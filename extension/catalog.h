@@ -131,6 +131,7 @@ typedef struct Sink
 	char	   *pipeline;		/* or NULL */
 	bool		create_only;	/* op_type create */
 	Jsonb	   *mapping;
+	bool		data_stream;
 	int32		bulk_bytes;
 	Interval   *bulk_wait;
 	int64		max_wal_lag;	/* bytes; 0 for no bound */
@@ -153,6 +154,7 @@ typedef struct SinkTotals
 	int64		deletes;
 	int64		failures;
 	int64		retries;
+	int64		skipped;
 	TimestampTz current_until;	/* all that was committed before is in the index; 0: not known */
 } SinkTotals;
 

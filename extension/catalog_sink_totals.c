@@ -22,6 +22,7 @@ read_totals(Reader *reader)
 	totals->deletes = next_int8(reader);
 	totals->failures = next_int8(reader);
 	totals->retries = next_int8(reader);
+	totals->skipped = next_int8(reader);
 	totals->current_until = (TimestampTz) next_int8(reader);
 	return totals;
 }
@@ -30,7 +31,7 @@ SinkTotals *
 catalog_sink_totals(int32 id)
 {
 	static Statement statement = {
-		"SELECT documents, deletes, failures, retries, current_until "
+		"SELECT documents, deletes, failures, retries, skipped, current_until "
 	"FROM clickstream._sink_totals WHERE sink_id = $1"};
 
 	return catalog_read_by_id(&statement, id, read_totals);
@@ -41,7 +42,7 @@ catalog_sink_totals_save(int32 id, const SinkTotals *totals)
 {
 	static Statement statement = {
 		"UPDATE clickstream._sink_totals SET documents = $2, deletes = $3, failures = $4, retries = $5, "
-		"current_until = coalesce($6, current_until) WHERE sink_id = "
+		"skipped = $6, current_until = coalesce($7, current_until) WHERE sink_id = "
 		"(SELECT sink_id FROM clickstream._sink_totals WHERE sink_id = $1 FOR UPDATE SKIP LOCKED)"};
 	Arguments	arguments = {0};
 
@@ -52,6 +53,7 @@ catalog_sink_totals_save(int32 id, const SinkTotals *totals)
 	put_int8(&arguments, totals->deletes);
 	put_int8(&arguments, totals->failures);
 	put_int8(&arguments, totals->retries);
+	put_int8(&arguments, totals->skipped);
 	put_value(&arguments, TIMESTAMPTZOID, TimestampTzGetDatum(totals->current_until),
 			  totals->current_until == 0);
 	(void) catalog_write_one(&statement, &arguments);

@@ -15,7 +15,7 @@
 
 #define SINK_SELECT \
 	"SELECT id, sink, owner::oid, server, relation::oid, index, id_columns::text[], columns, \"where\", " \
-	"routing::text, pipeline, op_type = 'create', mapping, " \
+	"routing::text, pipeline, op_type = 'create', mapping, data_stream, " \
 	"bulk_bytes, bulk_wait, coalesce(max_wal_lag, 0), on_drop, slot::text, publication::text, phase, physical_index, " \
 	"consistent_point, enabled, paused_because, system_identifier, database " \
 	"FROM clickstream.sinks "
@@ -39,6 +39,7 @@ read_sink(Reader *reader)
 	sink->pipeline = next_text(reader);
 	sink->create_only = next_bool(reader);
 	sink->mapping = next_jsonb(reader);
+	sink->data_stream = next_bool(reader);
 	sink->bulk_bytes = next_int4(reader);
 	sink->bulk_wait = next_interval(reader);
 	sink->max_wal_lag = next_int8(reader);
@@ -83,6 +84,7 @@ put_sink(Arguments *arguments, const Sink *sink)
 	put_text(arguments, sink->pipeline);
 	put_text(arguments, sink->create_only ? "create" : "index");
 	put_jsonb(arguments, sink->mapping);
+	put_bool(arguments, sink->data_stream);
 }
 
 Sink *
@@ -121,11 +123,11 @@ catalog_sink_insert(const Sink *sink)
 		"INSERT INTO clickstream.sinks (id, sink, owner, server, relation, index, id_columns, "
 		"columns, bulk_bytes, bulk_wait, slot, publication, phase, physical_index, "
 		"consistent_point, enabled, paused_because, system_identifier, database, max_wal_lag, \"where\", on_drop, "
-		"routing, pipeline, op_type, mapping) "
+		"routing, pipeline, op_type, mapping, data_stream) "
 		"SELECT n.id, $1, $2, $3, $4, $5, $6::name[], coalesce($7, '{}'), $8, $9, "
 		"coalesce($10, 'clickstream_' || $18 || '_' || n.id), "
 		"coalesce($11, 'clickstream_' || $18 || '_' || n.id), "
-		"coalesce($12, 'new'), $13, $14, $15, $16, $17, $18, nullif($19, 0), $20, $21, $22, $23, $24, coalesce($25, '{}') "
+		"coalesce($12, 'new'), $13, $14, $15, $16, $17, $18, nullif($19, 0), $20, $21, $22, $23, $24, coalesce($25, '{}'), $26 "
 		"FROM nextval('clickstream.sinks_id_seq') n(id) RETURNING id"};
 	static Statement totals = {"INSERT INTO clickstream._sink_totals (sink_id) VALUES ($1)"};
 	Arguments	arguments = {0};
@@ -147,7 +149,7 @@ catalog_sink_update(const Sink *sink)
 		"slot = $10, publication = $11, phase = $12, physical_index = $13, "
 		"consistent_point = $14, enabled = $15, paused_because = $16, system_identifier = $17, "
 		"database = $18, max_wal_lag = nullif($19, 0), \"where\" = $20, on_drop = $21, routing = $22, pipeline = $23, "
-		"op_type = $24, mapping = coalesce($25, '{}') WHERE id = $1"};
+		"op_type = $24, mapping = coalesce($25, '{}'), data_stream = $26 WHERE id = $1"};
 	Arguments	arguments = {0};
 
 	put_int4(&arguments, sink->id);

@@ -442,6 +442,7 @@ CREATE TABLE sinks (
     pipeline           text,
     op_type            text NOT NULL DEFAULT 'index' CHECK (op_type IN ('index', 'create')),
     mapping            jsonb NOT NULL DEFAULT '{}',
+    data_stream        boolean NOT NULL DEFAULT false,
     bulk_bytes         int NOT NULL DEFAULT 8388608,
     bulk_wait          interval NOT NULL DEFAULT '100 ms',
     max_wal_lag        bigint CHECK (max_wal_lag > 0),
@@ -468,6 +469,7 @@ COMMENT ON COLUMN sinks.routing IS 'the column whose value says which shard a do
 COMMENT ON COLUMN sinks.pipeline IS 'the ingest pipeline that documents go through, NULL for none';
 COMMENT ON COLUMN sinks.op_type IS 'index, or create: only inserts are followed, and a document that is there stays as it is';
 COMMENT ON COLUMN sinks.mapping IS 'what the index''s mapping has beside, or instead of, what follows from the columns'' types';
+COMMENT ON COLUMN sinks.data_stream IS 'documents go into a data stream behind the alias, and not into an index';
 COMMENT ON COLUMN sinks.max_wal_lag IS 'so many bytes of write-ahead log are kept while Elasticsearch is away; past it the slot is given up; NULL for no bound';
 COMMENT ON COLUMN sinks.on_drop IS 'delete: the documents of a partition go with it when it is dropped or detached; keep: they stay';
 COMMENT ON COLUMN sinks.slot IS 'the logical replication slot that keeps the write-ahead log for it';
@@ -499,6 +501,7 @@ CREATE TABLE _sink_totals (
     deletes            bigint NOT NULL DEFAULT 0,
     failures           bigint NOT NULL DEFAULT 0,
     retries            bigint NOT NULL DEFAULT 0,
+    skipped            bigint NOT NULL DEFAULT 0,
     current_until      timestamptz,
     slot_lost_at       timestamptz,
     slot_lost_because  text,
@@ -511,7 +514,8 @@ COMMENT ON TABLE _sink_totals IS 'what each sink has done since it was made, as 
 CREATE FUNCTION create_sink(name text, server text, relation regclass, index text, id text DEFAULT NULL,
     columns jsonb DEFAULT '{}', bulk_bytes int DEFAULT 8388608, bulk_wait interval DEFAULT '100 ms',
     max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL, on_drop text DEFAULT 'keep',
-    routing text DEFAULT NULL, pipeline text DEFAULT NULL, op_type text DEFAULT 'index', mapping jsonb DEFAULT '{}')
+    routing text DEFAULT NULL, pipeline text DEFAULT NULL, op_type text DEFAULT NULL, mapping jsonb DEFAULT '{}',
+    data_stream boolean DEFAULT false)
     RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_create_sink';
 COMMENT ON FUNCTION create_sink IS 'copies a table into an Elasticsearch index and follows its changes from then on';
 
@@ -568,7 +572,7 @@ COMMENT ON FUNCTION connector_sql IS 'the statements that do what a JDBC or Elas
 CREATE FUNCTION worker_stats(
     OUT kind text, OUT object_id int, OUT worker int, OUT pid int, OUT state text, OUT detail text, OUT batches bigint, OUT lag bigint,
     OUT last_commit_at timestamptz, OUT last_error text, OUT last_error_at timestamptz, OUT documents bigint, OUT deletes bigint,
-    OUT failures bigint, OUT retries bigint, OUT confirmed_lsn pg_lsn, OUT oldest_commit timestamptz, OUT current_until timestamptz)
+    OUT failures bigint, OUT retries bigint, OUT skipped bigint, OUT confirmed_lsn pg_lsn, OUT oldest_commit timestamptz, OUT current_until timestamptz)
     RETURNS SETOF record LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'clickstream_worker_stats';
 COMMENT ON FUNCTION worker_stats IS 'the workers of this database as shared memory shows them; read it through stat_sources and stat_sinks';
 
@@ -645,6 +649,7 @@ SELECT s.sink,
        coalesce(s.paused_because, c.because, w.detail) AS detail,
        greatest(w.documents, t.documents) AS documents, greatest(w.deletes, t.deletes) AS deletes,
        greatest(w.failures, t.failures) AS failures, greatest(w.retries, t.retries) AS retries,
+       greatest(w.skipped, t.skipped) AS skipped,
        CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_lsn() - r.confirmed_flush_lsn)::bigint END AS lag_bytes,
        CASE WHEN pg_is_in_recovery() THEN NULL
             WHEN w.pid <> 0 AND w.current_until IS NOT NULL AND w.oldest_commit IS NULL THEN 0
@@ -665,6 +670,7 @@ COMMENT ON COLUMN stat_sinks.documents IS 'sent and acknowledged since the sink 
 COMMENT ON COLUMN stat_sinks.deletes IS 'deleted since the sink was made';
 COMMENT ON COLUMN stat_sinks.failures IS 'documents that became dead letters since the sink was made';
 COMMENT ON COLUMN stat_sinks.retries IS 'requests that were made again since the sink was made';
+COMMENT ON COLUMN stat_sinks.skipped IS 'updates, deletes and truncates that were not followed since the sink was made, as its documents stay as they were first: see op_type and data_stream';
 COMMENT ON COLUMN stat_sinks.lag_bytes IS 'how much of the write-ahead log Elasticsearch has not acknowledged yet';
 COMMENT ON COLUMN stat_sinks.lag_seconds IS 'the age of the oldest commit that Elasticsearch has not acknowledged yet, 0 when there is none; while the sink does not follow the log, the time since it was last up to date';
 COMMENT ON COLUMN stat_sinks.slot_lost_at IS 'when it last lost or gave up its replication slot, NULL for never';

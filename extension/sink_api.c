@@ -167,7 +167,9 @@ read_create_arguments(FunctionCallInfo fcinfo, Sink *sink)
 		sink->routing = text_to_cstring(PG_GETARG_TEXT_PP(11));
 	if (!PG_ARGISNULL(12))
 		sink->pipeline = text_to_cstring(PG_GETARG_TEXT_PP(12));
-	sink->create_only = !PG_ARGISNULL(13) && sink_is_create(text_to_cstring(PG_GETARG_TEXT_PP(13)));
+	sink->data_stream = !PG_ARGISNULL(15) && PG_GETARG_BOOL(15);
+	sink->create_only = sink_is_create(PG_ARGISNULL(13) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(13)),
+									   sink->data_stream);
 	if (!PG_ARGISNULL(14))
 		sink->mapping = PG_GETARG_JSONB_P_COPY(14);
 }

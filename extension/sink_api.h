@@ -18,10 +18,14 @@ extern void sink_check_name(const char *name);
 extern void sink_check_server_settings(void);
 extern char *sink_check_index(const char *index);	/* the alias */
 extern void sink_check_mapping(Jsonb *mapping);
-extern bool sink_is_create(const char *op_type);
 extern void sink_check_bulk(const Sink *sink);
 extern void sink_check_on_drop(const char *on_drop);
 extern int64 sink_check_wal_lag(Datum size);	/* '10 GB' as bytes, 0 for no bound */
+
+/* sink_inserts.c: the same for sinks that follow inserts alone */
+extern bool sink_is_create(const char *op_type, bool data_stream);	/* NULL: as the data stream wants it */
+extern void sink_check_inserts(Relation relation, const Sink *sink, bool is_rollup);
+extern const char *sink_published_for_inserts(Relation relation, const Sink *sink, List *told);
 
 /* sink_table.c: the same for the table; fills in columns and id_columns; returns what is published */
 extern const char *sink_check_table(Sink *sink, const char *id);

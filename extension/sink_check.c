@@ -157,17 +157,6 @@ sink_check_index(const char *option)
 
 /* ---------------------------------------------------------------- what goes with a request and an index */
 
-bool
-sink_is_create(const char *op_type)
-{
-	if (strcmp(op_type, "create") != 0 && strcmp(op_type, "index") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("op_type cannot be \"%s\"", op_type),
-				 errhint("It is 'index', or 'create' for inserts alone.")));
-	return strcmp(op_type, "create") == 0;
-}
-
 static bool
 is_object(JsonbValue *value)
 {

@@ -374,16 +374,6 @@ require_in_identity(const char *option, Relation relation, List *columns)
 		refuse_outside_identity(option, get_rel_name(member));
 }
 
-static const char *
-inserts_alone(Relation relation)
-{
-	ereport(NOTICE,
-			(errmsg("updates and deletes of table \"%s\" will not reach the index",
-					RelationGetRelationName(relation)),
-			 errdetail("With op_type create only inserts are followed; TRUNCATE is not, either.")));
-	return "insert";
-}
-
 static void
 check_date_column(Relation relation, const char *name)
 {
@@ -409,6 +399,15 @@ check_placing_columns(Relation relation, const Sink *sink)
 		require_column(relation, sink->routing, "routing");
 }
 
+/* what an update or delete has to tell for the publication to take it, and for its document to be found */
+static List *
+columns_told(Relation relation, const Sink *sink)
+{
+	List	   *columns = list_concat_copy(sink->id_columns, sink_placing_columns(sink));
+
+	return sink->filter ? list_concat(columns, sink_filter_columns(relation, sink->filter)) : columns;
+}
+
 static const char *
 choose_published(Relation relation, const Sink *sink)
 {
@@ -418,7 +417,7 @@ choose_published(Relation relation, const Sink *sink)
 	char	   *quoted;
 
 	if (sink->create_only)
-		return inserts_alone(relation);
+		return sink_published_for_inserts(relation, sink, columns_told(relation, sink));
 	switch (worst)
 	{
 		case IDENTITY_COVERS:
@@ -472,6 +471,7 @@ sink_check_table(Sink *sink, const char *id)
 	if (sink->filter)
 		sink->filter = sink_filter_check(relation, sink->filter);
 	check_placing_columns(relation, sink);
+	sink_check_inserts(relation, sink, rollup != NULL);
 	published = choose_published(relation, sink);
 	relation_close(relation, NoLock);
 	return published;

@@ -24,7 +24,7 @@
 #include "catalog.h"
 #include "worker_slot.h"
 
-#define STATS_COLUMNS 18
+#define STATS_COLUMNS 19
 
 /* the part of a wait event that tells its class */
 #define WAIT_EVENT_CLASS 0xFF000000U
@@ -115,6 +115,7 @@ put_worker(ReturnSetInfo *result, const WorkerSlot *slot)
 	add(&row, Int64GetDatum(slot->deletes), false);
 	add(&row, Int64GetDatum(slot->failures), false);
 	add(&row, Int64GetDatum(slot->retries), false);
+	add(&row, Int64GetDatum(slot->skipped), false);
 	add(&row, LSNGetDatum(slot->acknowledged), XLogRecPtrIsInvalid(slot->acknowledged));
 	add_time(&row, slot->oldest_commit);
 	add_time(&row, slot->current_until);

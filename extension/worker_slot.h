@@ -70,6 +70,7 @@ typedef struct WorkerSlot
 	int64		deletes;
 	int64		failures;
 	int64		retries;
+	int64		skipped;		/* changes that a sink which follows inserts alone has left out */
 	XLogRecPtr	acknowledged;	/* a sink: everything before it is in Elasticsearch */
 	TimestampTz current_until;	/* a sink: so is all that was committed before; 0: does not follow the log */
 	TimestampTz oldest_commit;	/* a sink: of those that are not yet; 0: none is known */

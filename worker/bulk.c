@@ -663,7 +663,8 @@ look_at_conflicts(Bulk *bulk, const Outcome *outcome)
 	json_t	   *document;
 	size_t		i;
 
-	if (outcome->conflicts == 0 || bulk->diverged)
+	/* what was created has Elasticsearch's own versions, and stays whoever made it */
+	if (outcome->conflicts == 0 || bulk->diverged || bulk->options.create_only)
 		return;
 	elasticsearch_ask(bulk->client, "POST", bulk->versions_path,
 					  psprintf("{\"docs\":[%s]}", outcome->conflicting.data), &reply);

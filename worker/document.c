@@ -147,7 +147,7 @@ type_of(Oid oid)
 /* ---------------------------------------------------------------- the plan */
 
 static void
-plan_field(DocumentPlan *plan, int column, char *name, Oid type, Jsonb *mapping)
+plan_field(DocumentPlan *plan, int column, char *name, Oid type, const Sink *sink)
 {
 	PlanField  *field = &plan->fields[plan->n_fields++];
 	StringInfoData lead;
@@ -159,7 +159,7 @@ plan_field(DocumentPlan *plan, int column, char *name, Oid type, Jsonb *mapping)
 	field->column = column;
 	field->type = type_of(type);
 	field->name = name;
-	field->mapping = document_chosen_mapping(mapping, name);
+	field->mapping = document_chosen_mapping(sink, name);
 	field->lead = lead.data;
 	field->lead_length = lead.len;
 }
@@ -223,7 +223,7 @@ document_plan(const RelationDescription *relation, const Sink *sink)
 		plan->columns[i] = *column;
 		plan->columns[i].name = pstrdup(column->name);
 		if (name)
-			plan_field(plan, i, name, column->type, sink->mapping);
+			plan_field(plan, i, name, column->type, sink);
 	}
 	foreach(cell, sink->id_columns)
 		plan_id(plan, lfirst(cell));

@@ -68,7 +68,7 @@ struct DocumentPlan
 #define FLATTENED "{\"type\":\"flattened\",\"ignore_above\":8000}"
 
 /* document_mapping.c: the option mapping of a sink */
-extern char *document_chosen_mapping(Jsonb *mapping, char *field);	/* NULL: none */
+extern char *document_chosen_mapping(const Sink *sink, char *field);	/* NULL: none */
 extern void document_plan_mapping(DocumentPlan *plan, Jsonb *mapping);
 
 #endif							/* CLICKSTREAM_DOCUMENT_INTERNAL_H */

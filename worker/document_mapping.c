@@ -31,18 +31,18 @@ mapping_properties(Jsonb *mapping)
 }
 
 char *
-document_chosen_mapping(Jsonb *mapping, char *field)
+document_chosen_mapping(const Sink *sink, char *field)
 {
 	JsonbValue	key = {.type = jbvString, .val.string = {.val = field, .len = strlen(field)}};
-	JsonbContainer *properties = mapping_properties(mapping);
-	JsonbValue *found;
+	JsonbContainer *properties = mapping_properties(sink->mapping);
+	JsonbValue *found = properties ? findJsonbValueFromContainer(properties, JB_FOBJECT, &key) : NULL;
 
-	if (properties == NULL)
-		return NULL;
-	found = findJsonbValueFromContainer(properties, JB_FOBJECT, &key);
-	if (found == NULL || found->type != jbvBinary)
-		return NULL;
-	return JsonbToCString(NULL, found->val.binary.data, found->val.binary.len);
+	if (found && found->type == jbvBinary)
+		return JsonbToCString(NULL, found->val.binary.data, found->val.binary.len);
+	/* a data stream wants every document to have a time that it can read */
+	if (sink->data_stream && strcmp(field, "@timestamp") == 0)
+		return "{\"type\":\"date\",\"format\":\"strict_date_optional_time\"}";
+	return NULL;
 }
 
 static bool

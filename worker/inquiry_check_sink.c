@@ -32,6 +32,7 @@
 #include "sink_dates.h"
 #include "sink_index.h"
 #include "sink_mend.h"
+#include "sink_stream.h"
 #include "worker.h"
 
 #define ROWS_AT_ONCE 500
@@ -251,9 +252,27 @@ fail(const char *why)
 			 errhint("Look at clickstream.stat_sinks, and try again.")));
 }
 
+/* a data stream tells which ids it has, and no contents */
+static void
+compare_with_stream(Comparison *comparison)
+{
+	char	   *ids[ROWS_AT_ONCE];
+	bool		found[ROWS_AT_ONCE];
+	char	   *why;
+
+	for (int i = 0; i < comparison->n; i++)
+		ids[i] = document_address_part(comparison->ids[i], comparison->id_lengths[i], "_id");
+	why = sink_stream_find(comparison->inquired.worker.client, comparison->inquired.worker.sink, ids, comparison->n, found);
+	if (why)
+		fail(why);
+	for (int i = 0; i < comparison->n; i++)
+		if (!found[i])
+			differs(comparison, comparison->ids[i], comparison->id_lengths[i], "missing", comparison->documents[i]);
+}
+
 /* asks for the documents of the rows at hand */
 static void
-compare_portion(Comparison *comparison)
+compare_with_index(Comparison *comparison)
 {
 	Elasticsearch *client = comparison->inquired.worker.client;
 	ElasticsearchReply reply;
@@ -262,8 +281,6 @@ compare_portion(Comparison *comparison)
 	json_t	   *documents;
 	int			i;
 
-	if (comparison->n == 0)
-		return;
 	initStringInfo(&request);
 	for (i = 0; i < comparison->n; i++)
 	{
@@ -283,7 +300,17 @@ compare_portion(Comparison *comparison)
 	for (i = 0; i < comparison->n; i++)
 		compare_document(comparison, i, json_array_get(documents, i));
 	json_decref(root);
+}
 
+static void
+compare_portion(Comparison *comparison)
+{
+	if (comparison->n == 0)
+		return;
+	if (comparison->inquired.worker.sink->data_stream)
+		compare_with_stream(comparison);
+	else
+		compare_with_index(comparison);
 	if (!bulk_is_empty(comparison->bulk))
 		bulk_send(comparison->bulk, InvalidXLogRecPtr);
 	if (!bulk_settle(comparison->bulk))
@@ -385,6 +412,9 @@ one_pass(Comparison *comparison, const Inquiry *inquiry)
 	worker_commit();
 	worker_begin(&comparison->inquired.slot);
 	wait_for_sink(inquiry, comparison->inquired.worker.sink->id);
+	if (comparison->inquired.worker.sink->data_stream &&
+		(why = sink_index_refresh(comparison->inquired.worker.client, comparison->inquired.worker.sink->alias)) != NULL)
+		fail(why);
 	relation = copy_describe(comparison->inquired.worker.sink->relation);
 	comparison->plan = document_plan(relation, comparison->inquired.worker.sink);
 	copy_table(relation, copy_filter(comparison->inquired.worker.sink), take_row, comparison);

@@ -499,6 +499,20 @@ show_lag(Following *follow, TimestampTz current_until)
 	SpinLockRelease(&slot->mutex);
 }
 
+/* documents that stay as they were first: what is not a new row is counted, and left out */
+static bool
+is_left_out(Following *follow, const RowChange *change)
+{
+	WorkerSlot *slot = follow->worker->slot;
+
+	if (!follow->sink->create_only || change->kind == CHANGE_INSERT || change->kind == CHANGE_TOO_LARGE)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	slot->skipped++;
+	SpinLockRelease(&slot->mutex);
+	return true;
+}
+
 static void
 changed(void *arg, const RowChange *change)
 {
@@ -506,6 +520,8 @@ changed(void *arg, const RowChange *change)
 
 	if (sink_lag_put(&follow->lag, change->version, change->committed_at))
 		show_lag(follow, change->committed_at);
+	if (is_left_out(follow, change))
+		return;
 	if (follow->dates && change->old_values)
 		make_index_of(follow, change->old_values);
 	if (follow->dates && change->new_values)

@@ -17,6 +17,7 @@
 
 #include "sink_dates.h"
 #include "sink_index.h"
+#include "sink_stream.h"
 
 #define HIGHEST_NUMBER 999999
 #define IDS_AT_ONCE 5000
@@ -54,9 +55,9 @@ not_ours(const Sink *sink, const char *physical)
 					physical, sink->alias);
 }
 
-/* those of a date pattern */
+/* those of a date pattern, or of a data stream */
 static IndexState
-look_at_dates(const Sink *sink, json_t *indexes, char **why)
+look_at_several(const Sink *sink, json_t *indexes, char **why)
 {
 	const char *name;
 	json_t	   *index;
@@ -76,8 +77,8 @@ look_at_indexes(const Sink *sink, json_t *indexes, char **why)
 	const char *physical;
 	json_t	   *index;
 
-	if (strchr(sink->index, '{'))
-		return look_at_dates(sink, indexes, why);
+	if (strchr(sink->index, '{') || sink->data_stream)
+		return look_at_several(sink, indexes, why);
 	if (json_object_size(indexes) != 1)
 	{
 		*why = psprintf("the alias \"%s\" leads to %d indexes", sink->alias,
@@ -185,6 +186,8 @@ sink_index_is_half_made(Elasticsearch *client, const Sink *sink, const char *phy
 {
 	ElasticsearchReply reply;
 
+	if (sink->data_stream)
+		return sink_stream_is_half_made(client, sink, physical);
 	elasticsearch_ask(client, "GET", elasticsearch_index_path(client, physical, ""), NULL, &reply);
 	return reply.status == 200 && is_left_over(sink, physical, &reply);
 }
@@ -200,7 +203,7 @@ sink_index_free_name(Elasticsearch *client, const Sink *sink, char **why)
 		ElasticsearchReply reply;
 
 		elasticsearch_ask(client, "GET", elasticsearch_index_path(client, name, ""), NULL, &reply);
-		if (reply.status == 404 || (reply.status == 200 && is_left_over(sink, name, &reply)))
+		if (reply.status == 404 || (reply.status == 200 && !sink->data_stream && is_left_over(sink, name, &reply)))
 			return name;
 		if (reply.status != 200)
 		{
@@ -226,13 +229,19 @@ command(Elasticsearch *client, const char *method, const char *path, const char 
 }
 
 char *
+sink_index_refresh(Elasticsearch *client, const char *alias)
+{
+	return command(client, "POST", elasticsearch_index_path(client, alias, "/_refresh"), NULL, false);
+}
+
+char *
 sink_index_copy_alias(const char *physical)
 {
 	return psprintf("%s-copy", physical);
 }
 
-static char *
-index_definition(const Sink *sink, const DocumentPlan *plan, int which, List *aliases)
+char *
+sink_index_definition(const Sink *sink, const DocumentPlan *plan, int which, List *aliases)
 {
 	StringInfoData body;
 	ListCell   *cell;
@@ -267,12 +276,10 @@ mapping_definition(const Sink *sink, const DocumentPlan *plan, int which, List *
 	return body.data;
 }
 
-typedef char *(*Definition) (const Sink *sink, const DocumentPlan *plan, int which, List *aliases);
-
-/* puts what has a mapping in it, in the first form that the server takes; the reason is that of the first */
-static char *
-put_mapping(Elasticsearch *client, const char *path, Definition define, const Sink *sink, const DocumentPlan *plan,
-			List *aliases, bool *refused)
+/* the reason is that of the first form */
+char *
+sink_index_put_mapping(Elasticsearch *client, const char *path, SinkIndexDefinition define, const Sink *sink,
+					   const DocumentPlan *plan, List *names, bool *refused)
 {
 	char	   *why = NULL;
 
@@ -282,7 +289,7 @@ put_mapping(Elasticsearch *client, const char *path, Definition define, const Si
 		char	   *type;
 		char	   *error;
 
-		elasticsearch_ask(client, "PUT", path, define(sink, plan, which, aliases), &reply);
+		elasticsearch_ask(client, "PUT", path, define(sink, plan, which, names), &reply);
 		if (reply.status == 200)
 			return NULL;
 		error = elasticsearch_error(&reply, &type);
@@ -316,8 +323,11 @@ sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *pla
 				const char *physical)
 {
 	char	   *alias = sink_index_copy_alias(physical);
-	char	   *why = delete_left_over(client, sink, alias);
+	char	   *why;
 
+	if (sink->data_stream)
+		return sink_stream_make(client, sink, plan, physical);
+	why = delete_left_over(client, sink, alias);
 	if (why == NULL)
 		why = command(client, "DELETE", elasticsearch_index_path(client, physical, ""), NULL, true);
 	return why ? why : sink_index_put(client, sink, plan, physical, list_make1(alias));
@@ -329,8 +339,8 @@ sink_index_put(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan
 {
 	bool		refused;
 
-	return put_mapping(client, elasticsearch_index_path(client, physical, ""), index_definition,
-					   sink, plan, aliases, &refused);
+	return sink_index_put_mapping(client, elasticsearch_index_path(client, physical, ""), sink_index_definition,
+								  sink, plan, aliases, &refused);
 }
 
 /* ---------------------------------------------------------------- swapping it in */
@@ -403,7 +413,9 @@ sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical
 	char	   *why;
 
 	/* before that a search would find few of its documents, or none */
-	why = command(client, "POST", elasticsearch_index_path(client, alias, "/_refresh"), NULL, false);
+	why = sink_index_refresh(client, alias);
+	if (why == NULL && sink->data_stream)
+		return sink_stream_swap_in(client, sink, physical);
 	if (why || (why = sink_index_behind(client, alias, &arriving)) != NULL)
 		return why;
 	initStringInfo(&body);
@@ -468,10 +480,15 @@ is_complete(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan)
 char *
 sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan, bool *refused)
 {
+	char	   *why = NULL;
+
 	if (is_complete(client, sink, plan))
 		return NULL;
-	return put_mapping(client, elasticsearch_index_path(client, sink->alias, "/_mapping"), mapping_definition,
-					   sink, plan, NIL, refused);
+	if (sink->data_stream)
+		why = sink_stream_put_template(client, sink, plan, sink->physical_index, refused);
+	return why ? why :
+		sink_index_put_mapping(client, elasticsearch_index_path(client, sink->alias, "/_mapping"), mapping_definition,
+							   sink, plan, NIL, refused);
 }
 
 /* ---------------------------------------------------------------- all ids */
@@ -531,7 +548,7 @@ sink_index_each_id(Elasticsearch *client, const Sink *sink, SinkIndexEach each, 
 	char	   *why;
 	int			n;
 
-	why = command(client, "POST", elasticsearch_index_path(client, sink->alias, "/_refresh"), NULL, false);
+	why = sink_index_refresh(client, sink->alias);
 	if (why)
 		return why;
 	initStringInfo(&scroll);
@@ -558,7 +575,7 @@ sink_index_each_place(Elasticsearch *client, const Sink *sink, const char *id, S
 	StringInfoData text;
 	ElasticsearchReply reply;
 	json_t	   *root;
-	char	   *why = command(client, "POST", elasticsearch_index_path(client, sink->alias, "/_refresh"), NULL, false);
+	char	   *why = sink_index_refresh(client, sink->alias);
 
 	if (why)
 		return why;

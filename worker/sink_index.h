@@ -46,6 +46,15 @@ extern char *sink_index_put(Elasticsearch *client, const Sink *sink, const Docum
 /* the definitions of the indexes that an alias leads to, by their names; NULL for none */
 extern char *sink_index_behind(Elasticsearch *client, const char *alias, struct json_t **indexes);
 extern bool sink_index_is_ours(const Sink *sink, struct json_t *index);
+
+/* settings, mapping and aliases of an index, in one of several forms (document_append_mapping) */
+typedef char *(*SinkIndexDefinition) (const Sink *sink, const DocumentPlan *plan, int which, List *names);
+extern char *sink_index_definition(const Sink *sink, const DocumentPlan *plan, int which, List *aliases);
+
+/* puts what has a mapping in it, in the first form that the server takes: NULL, or why not; *refused: for good */
+extern char *sink_index_put_mapping(Elasticsearch *client, const char *path, SinkIndexDefinition define,
+									const Sink *sink, const DocumentPlan *plan, List *names, bool *refused);
+extern char *sink_index_refresh(Elasticsearch *client, const char *alias);
 extern char *sink_index_copy_alias(const char *physical);
 
 /* the alias leads to this index from now on; what it led to, if it was this sink's, is deleted */

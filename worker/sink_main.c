@@ -213,7 +213,7 @@ sink_bulk_options(const Sink *sink, const char *alias, WorkerSlot *slot)
 		.working_state = WORKER_RUNNING,
 		.pipeline = sink->pipeline,
 		.create_only = sink->create_only,
-		.many_indexes = strchr(sink->index, '{') != NULL
+		.many_indexes = sink->data_stream || strchr(sink->index, '{') != NULL
 	};
 }
 

@@ -361,14 +361,15 @@ mend_one(Mending *mending, int at)
 	mending->found = false;
 	if (mending->texts[at] != NULL)
 		id->version = mending->version;
-	if (is_placed(mending->worker->sink))
+	if (is_placed(mending->worker->sink) && !mending->worker->sink->create_only)
 		clear_places(mending, id);
 	if (mending->texts[at] != NULL)
 	{
 		copy_by_id(mending->relation, mending->filter, mending->columns, mending->n_columns, mending->texts[at],
 				   put_row, mending);
 	}
-	if (mending->found || is_placed(mending->worker->sink))
+	/* with op_type create documents stay when their rows go */
+	if (mending->found || is_placed(mending->worker->sink) || mending->worker->sink->create_only)
 		return;
 	document_address_of((AddressPart) {id->id, strlen(id->id)}, (AddressPart) {NULL}, (AddressPart) {NULL},
 						&mending->id);

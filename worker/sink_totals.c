@@ -29,6 +29,7 @@ take(WorkerSlot *slot, SinkTotals *totals)
 	totals->deletes = slot->deletes;
 	totals->failures = slot->failures;
 	totals->retries = slot->retries;
+	totals->skipped = slot->skipped;
 	totals->current_until = slot->oldest_commit ? slot->oldest_commit : slot->current_until;
 	SpinLockRelease(&slot->mutex);
 }
@@ -37,7 +38,7 @@ static bool
 are_equal(const SinkTotals *a, const SinkTotals *b)
 {
 	return a->documents == b->documents && a->deletes == b->deletes && a->failures == b->failures &&
-		a->retries == b->retries;
+		a->retries == b->retries && a->skipped == b->skipped;
 }
 
 /* Not worker_begin: that ends the process when it is told to end, and this is called then, too. */
@@ -99,6 +100,7 @@ sink_totals_load(SinkWorker *worker)
 		slot->deletes = Max(slot->deletes, totals->deletes);
 		slot->failures = Max(slot->failures, totals->failures);
 		slot->retries = Max(slot->retries, totals->retries);
+		slot->skipped = Max(slot->skipped, totals->skipped);
 		SpinLockRelease(&slot->mutex);
 	}
 	PopActiveSnapshot();

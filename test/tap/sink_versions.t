@@ -64,6 +64,19 @@ for my $version (qw(7.10 9.0))
     acknowledged("$version: TRUNCATE");
     is(searched(), 1, "$version: leaves what came after it");
     is(sql(q{SELECT state FROM clickstream.stat_sinks}), 'running', "$version: it runs");
+
+    # a data stream, which 7.10 does not have behind an alias
+    sql(q{CREATE TABLE s (id int PRIMARY KEY, at timestamptz); INSERT INTO s VALUES (1, '2025-06-04')});
+    sql(q{SELECT clickstream.create_sink('s', server => 'search', relation => 's', index => 's', data_stream => true, columns => '{"at": "@timestamp"}')});
+    if ($version eq '7.10')
+    {
+        wait_for($node, q{SELECT state = 'waiting' AND detail LIKE '%data stream "s-000001" cannot be made%need Elasticsearch 7.14%' FROM clickstream.stat_sinks WHERE sink = 's'}, "$version: no data streams, and the state says so");
+    }
+    else
+    {
+        is(sql(q{SELECT clickstream.wait_for_sink('s', '120 s')}), 't', "$version: a data stream");
+        is(es_count('s'), 1, "$version: with its document");
+    }
     $node->stop;
     server('elasticsearch', 'remove', "v$version");
 }
