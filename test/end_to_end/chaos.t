@@ -7,5 +7,5 @@ use Test::More;
 
 local $ENV{CLICKSTREAM_KAFKA_HEAP} = '256m';
 local $ENV{CLICKSTREAM_ES_HEAP} = '512m';
-chaos(faults => $ENV{FAULTS} || 24, seconds => 40, events => 20_000, sinks => 1);
+chaos(faults => $ENV{FAULTS} || 24, seconds => 36, events => 20_000, sinks => 1);
 done_testing();

@@ -4,6 +4,8 @@
 package ChaosFaults;
 use strict;
 use warnings;
+use ChaosFailover;
+use ChaosKinds;
 use ClickstreamTest;
 use List::Util qw(shuffle);
 use Time::HiRes qw(sleep time);
@@ -20,7 +22,8 @@ my %processes = (
     'a worker stands still' => [ 2, \&stand_still ],
     'kill -9 of the postmaster' => [ 2, sub { my ($w) = @_; my $s = rand(2); $w->{node}->kill9; sleep $s; $w->come_back; return } ],
     'pg_ctl stop -m immediate' => [ 2, sub { stop_server($_[0], 'immediate') } ],
-    'pg_ctl stop -m fast' => [ 2, sub { stop_server($_[0], 'fast') } ]);
+    'pg_ctl stop -m fast' => [ 2, sub { stop_server($_[0], 'fast') } ],
+    'a standby is promoted' => [ 2, sub { ChaosFailover::promote($_[0]) } ]);
 
 my %broker = (
     'the broker is stopped' => [ 2, sub { my ($w) = @_; $w->broker_goes('kafka', 'stop', rand(2)); return } ],
@@ -46,11 +49,13 @@ my %surroundings = (
 my %control = (
     'pause, and resume a while later' => [ 3, \&pause ],
     'seek back, and delete what is read again' => [ 3, \&seek_back ],
+    'seek back where a key is unique' => [ 3, sub { ChaosKinds::read_again($_[0]) } ],
     'another number of workers' => [ 4, sub { my ($w) = @_; my $n = 1 + int(rand(3)); $w->until_done("SELECT clickstream.alter_source('clicks', workers => $n)"); return "$n" } ],
     'other sizes of batches' => [ 2, sub { my ($w) = @_; my ($n, $ms) = (10 ** (1 + int(rand(5))), 1 + int(rand(500)));
             $w->until_done("SELECT clickstream.alter_source('clicks', max_batch_rows => $n, max_batch_wait => '$ms ms')"); return "$n rows, $ms ms" } ],
     'another retention' => [ 3, sub { my ($w) = @_; my $h = 1 + int(rand(4)); $w->until_done("SELECT clickstream.alter_source('short_clicks', retention => '$h hours')"); return "$h hours" } ],
-    'more partitions of the topic' => [ 1, \&more_partitions ]);
+    'more partitions of the topic' => [ 1, \&more_partitions ],
+    'a topic comes that the pattern means' => [ 2, sub { ChaosKinds::topic_comes($_[0]) } ]);
 
 my %table = (
     'ALTER TABLE: a column comes, is renamed, goes' => [ 2, \&columns ],
@@ -202,7 +207,7 @@ sub failing_trigger
     my ($world) = @_;
     my $seconds = 0.5 + rand(2);
     my $state = (qw(53100 53200 57014 40001 40P01 55P03 55006 42501 58030 XX000))[ rand 10 ];
-    my $table = (qw(clicks unique_clicks))[ rand 2 ];
+    my $table = (qw(clicks unique_clicks many_clicks first_clicks latest_clicks))[ rand 5 ];
     my $name = "fail_on_$table";
     ddl($world, "CREATE OR REPLACE FUNCTION $name() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN RAISE EXCEPTION ''not now'' USING ERRCODE = ''$state''; END'; DROP TRIGGER IF EXISTS $name ON $table;
@@ -214,7 +219,8 @@ sub lock_table
 {
     my ($world) = @_;
     my $seconds = 0.3 + rand(1.5);
-    my $table = (qw(clicks per_minute per_event unique_clicks short_clicks clickstream.offsets clickstream.sources clickstream.dead_letters))[ rand 8 ];
+    my $table = (qw(clicks per_minute per_event unique_clicks short_clicks many_clicks first_clicks latest_clicks latest_counts
+        clickstream.offsets clickstream.sources clickstream.dead_letters))[ rand 12 ];
     my $mode = ('ACCESS EXCLUSIVE', 'SHARE')[ rand 2 ];
     $world->beside("BEGIN; LOCK TABLE $table IN $mode MODE; SELECT pg_sleep($seconds); COMMIT");
     return sprintf '%s in %s mode, for %.1f s', $table, $mode, $seconds;
@@ -244,7 +250,7 @@ sub vacuum_full
 sub pause
 {
     my ($world) = @_;
-    my ($seconds, $source) = (rand(2), (qw(clicks unique_clicks short_clicks))[ rand 3 ]);
+    my ($seconds, $source) = (rand(2), (qw(clicks unique_clicks short_clicks), @ChaosKinds::sources)[ rand 6 ]);
     $world->until_done("SELECT clickstream.pause_source('$source')");
     my $read = "SELECT sum(next_offset) FROM clickstream.offsets WHERE source = '$source'";
     my $before = $world->until_done($read);
@@ -253,25 +259,11 @@ sub pause
             $world->until_done("SELECT clickstream.resume_source('$source')") });
 }
 
-# What is read twice was deleted in the transaction of the seek, which says how much it was.
 sub seek_back
 {
     my ($world) = @_;
     my ($partition, $back) = (int(rand(4)), 1 + int(rand(3000)));
-    $world->until_done("DO \$\$
-        DECLARE next bigint; first bigint;
-        BEGIN
-            PERFORM clickstream.pause_source('clicks');
-            SELECT next_offset, greatest(next_offset - $back, start_offset) INTO next, first FROM clickstream.offsets
-                WHERE source = 'clicks' AND partition = $partition;
-            IF first < next THEN
-                PERFORM clickstream.seek_source('clicks', jsonb_build_object('$partition', first)::text);
-                DELETE FROM clicks WHERE kafka_partition = $partition AND kafka_offset >= first;
-                DELETE FROM clickstream.dead_letters WHERE source = 'clicks' AND partition = $partition AND \"offset\" >= first;
-                INSERT INTO seeks VALUES ($partition, first, next);
-            END IF;
-            PERFORM clickstream.resume_source('clicks');
-        END \$\$");
+    $world->seek_back('clicks', $partition, $back, "DELETE FROM clicks WHERE kafka_partition = $partition AND kafka_offset >= first;");
     return "partition $partition, $back offsets";
 }
 

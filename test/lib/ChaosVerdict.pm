@@ -2,6 +2,7 @@
 package ChaosVerdict;
 use strict;
 use warnings;
+use ChaosKinds;
 use ClickstreamTest;
 use EndToEnd;
 use PostgreSQL::Test::Utils;
@@ -17,7 +18,7 @@ sub pronounce
 {
     my ($world, $clicks, $unique) = @_;
     my @sources = qw(clicks unique_clicks short_clicks);
-    wait_for($world->{node}, "SELECT clickstream.wait_for_source('$_', '20 s')", "$_ has caught up", 'postgres', 400) for @sources;
+    wait_for($world->{node}, "SELECT clickstream.wait_for_source('$_', '20 s')", "$_ has caught up", 'postgres', 400) for @sources, @ChaosKinds::sources;
     truth($world, 'truth', $world->{topic}, 8);
     truth($world, 'unique_truth', $world->{unique_topic}, 2);
     each_record_once($world, 'clicks', 'truth');
@@ -26,6 +27,7 @@ sub pronounce
     sums($world, $_) for @sources;
     counters($world);
     retention($world);
+    ChaosKinds::pronounce($world);
     rollup_is_its_query($world->{node}, 'postgres', $_, $ChaosWorld::rollups{$_}) for sort keys %ChaosWorld::rollups;
     is_empty($world, "SELECT r.rollup, c.* FROM clickstream.rollups r, clickstream.check_rollup(r.rollup::text) c WHERE r.rollup::text ~ '^extra'", 'rollups made in between: check_rollup finds no difference');
     sinks($world) if $world->{sinks};
@@ -98,7 +100,7 @@ sub sums
     my ($world, $source) = @_;
     my $topic = $source eq 'clicks' ? $world->{topic} : $world->{unique_topic};
     my %offsets = offsets($topic);
-    my $again = $source eq 'clicks' ? '(SELECT coalesce(sum(to_offset - from_offset), 0) FROM seeks s WHERE s.kafka_partition = a.partition)' : '0';
+    my $again = "(SELECT coalesce(sum(to_offset - from_offset), 0) FROM seeks s WHERE (s.source, s.kafka_partition) = ('$source', a.partition))";
     sql_is($world->{node}, 'postgres', "SELECT partition, next_offset, messages - $again, adds_up, rows + dead_letters + skipped = messages, gaps
         FROM clickstream.audit_source('$source') a ORDER BY 1", join("\n", map { "$_|$offsets{$_}[1]|$offsets{$_}[1]|t|t|0" } sort { $a <=> $b } keys %offsets),
         "$source: the sums hold for each partition, up to its end");
@@ -115,7 +117,7 @@ sub counters
     {
         my ($source, $truth) = @$pair;
         my $read = $source eq 'clicks' ? "(SELECT kafka_partition, kafka_offset FROM $truth UNION ALL SELECT t.kafka_partition, t.kafka_offset FROM $truth t
-                JOIN seeks s ON s.kafka_partition = t.kafka_partition AND t.kafka_offset >= s.from_offset AND t.kafka_offset < s.to_offset)"
+                JOIN seeks s ON s.source = 'clicks' AND s.kafka_partition = t.kafka_partition AND t.kafka_offset >= s.from_offset AND t.kafka_offset < s.to_offset)"
           : $truth;
         sql($world->{node}, 'postgres', "DROP TABLE IF EXISTS fate; CREATE UNLOGGED TABLE fate AS SELECT kafka_partition, kafka_offset, 'row' AS what FROM $source
             UNION ALL SELECT partition, \"offset\", 'dead letter' FROM clickstream.dead_letters WHERE source = '$source'");
@@ -168,7 +170,7 @@ sub nothing_left
     $node->stop;
     my @left = grep { (readlink("/proc/$_/cwd") // '') eq $data } map { m{(\d+)} } glob('/proc/[0-9]*');
     is("@left", '', 'no process outlives the server');
-    crashes(split /\n/, slurp_file($node->logfile));
+    crashes(map { split /\n/, slurp_file($_) } $node->logfile, @{ $world->{logs} // [] });
     return;
 }
 

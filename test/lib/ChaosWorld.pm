@@ -5,9 +5,11 @@
 #   clicks       range-partitioned, three rollups, two workers; late events
 #   unique_clicks   plain, with a UNIQUE key that duplicates break
 #   short_clicks    of the same topic as the last, range-partitioned by the hour, with a retention
+#   and those of ChaosKinds.pm
 package ChaosWorld;
 use strict;
 use warnings;
+use ChaosKinds;
 use ClickstreamTest;
 use IPC::Run ();
 use JSON::PP;
@@ -35,6 +37,7 @@ sub new
     $self->{unique_topic} = new_topic('unique', 2);
     $self->{partitions} = 4;
     $self->make_tables;
+    ChaosKinds::make($self);
     $self->make_sinks if $self->{sinks};
     return $self;
 }
@@ -105,7 +108,7 @@ sub start_server
     {
         local $ENV{LD_PRELOAD} = $self->{shim};
         $self->{node} = new_node('chaos', restart_after_crash => 'on', synchronous_commit => 'off', checkpoint_timeout => '30s',
-            max_wal_size => '2GB', log_statement => 'none', deadlock_timeout => '300ms');
+            max_wal_size => '2GB', wal_keep_size => '1GB', hot_standby => 'on', 'clickstream.max_workers' => 30, max_worker_processes => 64, log_statement => 'none', deadlock_timeout => '300ms');
     }
     return;
 }
@@ -177,6 +180,27 @@ sub until_done
     return $out;
 }
 
+# A source reads once more what it has read; dead letters, and what else is said of partition `first` on, go in the same transaction.
+sub seek_back
+{
+    my ($self, $source, $partition, $back, $more) = @_;
+    $more //= '';
+    return $self->until_done("DO \$\$
+        DECLARE next bigint; first bigint;
+        BEGIN
+            PERFORM clickstream.pause_source('$source');
+            SELECT next_offset, greatest(next_offset - $back, start_offset) INTO next, first FROM clickstream.offsets
+                WHERE source = '$source' AND partition = $partition;
+            IF first < next THEN
+                PERFORM clickstream.seek_source('$source', jsonb_build_object('$partition', first)::text);
+                $more
+                DELETE FROM clickstream.dead_letters WHERE source = '$source' AND partition = $partition AND \"offset\" >= first;
+                INSERT INTO seeks VALUES ('$source', $partition, first, next);
+            END IF;
+            PERFORM clickstream.resume_source('$source');
+        END \$\$");
+}
+
 # A session that goes on beside the test.
 sub beside
 {
@@ -217,7 +241,7 @@ sub make_tables
         CREATE SERVER kafka FOREIGN DATA WRAPPER clickstream_kafka OPTIONS (\"bootstrap.servers\" '127.0.0.1:$port',
             \"socket.timeout.ms\" '5000', \"topic.metadata.refresh.interval.ms\" '3000');
         GRANT USAGE ON FOREIGN SERVER kafka TO ann, bob;
-        CREATE TABLE seeks (kafka_partition int, from_offset bigint, to_offset bigint);
+        CREATE TABLE seeks (source text, kafka_partition int, from_offset bigint, to_offset bigint);
         SET ROLE ann;
         CREATE TABLE clicks ($fields) PARTITION BY RANGE (occurred_at);
         ALTER TABLE clicks REPLICA IDENTITY FULL;
@@ -257,6 +281,7 @@ sub start_streams
         $self->start_stream($self->{topic}, int($self->{rate} * (1 - $share)), $per_second, '--late-by', 100_000),
         $self->start_stream($self->{unique_topic}, int($self->{rate} * $share) + 1, $per_second, '--late', 0.2, '--late-by', 10_800,
             '--users', 2000, '--pages', 50, '--start', hours_ago(1)) ];
+    ChaosKinds::start($self);
     $self->{started} = time;
     return;
 }
@@ -282,6 +307,7 @@ sub end_streams
     $_->{run}->signal('TERM') for @{ $self->{streams} };
     $_->{run}->finish for @{ $self->{streams} };
     $self->{seconds} = time - $self->{started};
+    ChaosKinds::end($self);
     return map { decode_json($_->{totals}) } @{ $self->{streams} };
 }
 
