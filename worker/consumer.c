@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -40,63 +39,7 @@
 
 #define MOST_PAYLOAD (12 * 1024 * 1024)
 
-/*
- * How librdkafka is set where the connection says nothing.  The two limits of the queue hold for
- * all partitions together, since they share it; what is under way from the broker comes on top, so
- * that is kept small, too: compressed, it may grow twentyfold.
- */
-static const char *const tuning[] = {
-	"enable.partition.eof", "true",
-	"debug", "topic",			/* only so can one hear of a partition that its broker does not know */
-	"queued.min.messages", "60000",
-	"queued.max.messages.kbytes", "8192",
-	"fetch.max.bytes", "1048576",
-	"fetch.message.max.bytes", "524288",
-	"receive.message.max.bytes", "2000000000",
-	"fetch.wait.max.ms", "50",
-	"fetch.error.backoff.ms", "100",
-	"reconnect.backoff.ms", "100",
-	"reconnect.backoff.max.ms", "2000",
-	"topic.metadata.refresh.interval.ms", "30000",
-	NULL
-};
-
 /* ---------------------------------------------------------------- open and close */
-
-static bool
-is_given(List *options, const char *name)
-{
-	ListCell   *cell;
-
-	foreach(cell, options)
-	{
-		const char *given = lfirst_node(DefElem, cell)->defname;
-
-		if (strcmp(given, name) == 0)
-			return true;
-		if (strcmp(given, "max.partition.fetch.bytes") == 0 && strcmp(name, "fetch.message.max.bytes") == 0)
-			return true;
-		if (strcmp(given, "message.max.bytes") == 0 && strcmp(name, "fetch.max.bytes") == 0)
-			return true;		/* fetch.max.bytes must not be less, and then is not by itself */
-	}
-	return false;
-}
-
-static const char **
-untold_tuning(List *options)
-{
-	const char **pairs = palloc0(sizeof(tuning));
-	int			n = 0;
-
-	for (int i = 0; tuning[i] != NULL; i += 2)
-	{
-		if (is_given(options, tuning[i]))
-			continue;
-		pairs[n++] = tuning[i];
-		pairs[n++] = tuning[i + 1];
-	}
-	return pairs;
-}
 
 /* librdkafka writes to it from its threads, and must not be held up by us */
 static void
@@ -140,14 +83,7 @@ close_at_exit(int code, Datum arg)
 		return;
 	consumer_group_close(consumer);
 	consumer_drop_batch(consumer);
-	for (int i = 0; i < consumer->n_partitions; i++)
-		if (consumer->partitions[i]->started)
-			(void) rd_kafka_consume_stop(consumer->partitions[i]->topic->handle, consumer->partitions[i]->number);
-	rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
-	rd_kafka_queue_destroy(consumer->queue);
-	for (int i = 0; i < consumer->n_topics; i++)
-		rd_kafka_topic_destroy(consumer->topics[i]->handle);
-	kafka_client_close(&consumer->client);
+	consumer_close_client(consumer);
 }
 
 static List *
@@ -182,11 +118,11 @@ remember(Consumer *consumer, WorkerSlot *slot, const Source *source)
 }
 
 static bool
-open_client(Consumer *consumer, List *options)
+open_client(Consumer *consumer)
 {
 	ListCell   *cell;
 
-	if (!kafka_client_open(&consumer->client, options, untold_tuning(options)))
+	if (!consumer_open_client(consumer))
 	{
 		worker_set_error(consumer->slot, consumer->client.reason);
 		worker_set_state(consumer->slot, WORKER_STOPPED, consumer->client.reason);
@@ -195,8 +131,6 @@ open_client(Consumer *consumer, List *options)
 	foreach(cell, consumer->named)
 		if (!source_topic_is_pattern(lfirst(cell)))
 			(void) consumer_know_topic(consumer, lfirst(cell));
-	consumer->queue = rd_kafka_queue_new(consumer->client.rk);
-	rd_kafka_queue_io_event_enable(consumer->queue, consumer->wake[1], "1", 1);
 	before_shmem_exit(close_at_exit, PointerGetDatum(consumer));
 	return true;
 }
@@ -209,9 +143,10 @@ consumer_open(WorkerSlot *slot, const Source *source, List *options, List *offse
 	Consumer   *consumer = palloc0(sizeof(Consumer));
 
 	consumer->context = context;
+	consumer->options = copyObject(options);
 	remember(consumer, slot, source);
 	open_pipe(consumer);
-	if (!open_client(consumer, options))
+	if (!open_client(consumer))
 	{
 		close(consumer->wake[0]);
 		close(consumer->wake[1]);
@@ -310,7 +245,8 @@ is_full(const Consumer *consumer, int max_rows, size_t max_bytes)
 static void
 take(Consumer *consumer, int max_rows, size_t max_bytes)
 {
-	size_t		bytes_before = consumer->bytes;
+	size_t		bytes_before = consumer->bytes,
+				expanded = 0;
 
 	empty_pipe(consumer);
 	while (!is_full(consumer, max_rows, max_bytes))
@@ -326,6 +262,7 @@ take(Consumer *consumer, int max_rows, size_t max_bytes)
 			rd_kafka_message_t *message = first[i];
 			ConsumerPartition *partition = sift(consumer, message);
 
+			expanded += message->len + message->key_len;
 			if (likely(partition != NULL))
 			{
 				consumer->slots[consumer->n_messages] = partition->slot;
@@ -336,6 +273,7 @@ take(Consumer *consumer, int max_rows, size_t max_bytes)
 		}
 	}
 	consumer->bytes_since_nudge += consumer->bytes - bytes_before;
+	consumer->expanded_bytes += expanded;
 }
 
 /* ---------------------------------------------------------------- waiting */
@@ -423,6 +361,7 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, const int32 *
 {
 	TimestampTz begin = GetCurrentTimestamp(),
 				first = 0;
+	bool		wrong_size;
 
 	make_room(consumer, max_rows);
 	while (consumer->handed_out_at == 0)
@@ -430,7 +369,13 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, const int32 *
 		consumer_attend(consumer);
 		take(consumer, max_rows, max_bytes);
 		consumer_nudge(consumer);
-		if ((is_full(consumer, max_rows, max_bytes) || is_whole(consumer, begin, &first, max_wait_ms)) &&
+		wrong_size = consumer_size_is_wrong(consumer);
+		if (wrong_size && consumer->n_messages == 0)
+		{
+			consumer_mend_size(consumer);
+			continue;
+		}
+		if ((is_full(consumer, max_rows, max_bytes) || wrong_size || is_whole(consumer, begin, &first, max_wait_ms)) &&
 			!is_in_doubt(consumer))
 			break;
 	}

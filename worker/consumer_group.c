@@ -47,8 +47,7 @@ consumer_group_open(Consumer *consumer, const Source *source)
 	ConsumerGroup *group = &consumer->group;
 
 	group->name = name_of_group(source);
-	if (group->name != NULL)
-		group->answers = rd_kafka_queue_new(consumer->client.rk);
+	consumer_group_again(consumer);
 }
 
 /* ---------------------------------------------------------------- what is told */
@@ -176,6 +175,27 @@ consumer_group_attend(Consumer *consumer, TimestampTz now)
 		group->again = now + MS(TELL_AGAIN_MS);
 	}
 	tell(consumer);
+}
+
+void
+consumer_group_forget(Consumer *consumer)
+{
+	ConsumerGroup *group = &consumer->group;
+
+	if (group->answers != NULL)
+		consumer_group_forget(consumer);
+}
+
+/* what was asked and not answered is asked again */
+void
+consumer_group_again(Consumer *consumer)
+{
+	ConsumerGroup *group = &consumer->group;
+
+	group->waiting = false;
+	forget_told(consumer);
+	if (group->name != NULL)
+		group->answers = rd_kafka_queue_new(consumer->client.rk);
 }
 
 /* a worker that ends says where it stood, if that takes no time */

@@ -85,10 +85,17 @@ struct Consumer
 {
 	MemoryContext context;
 	WorkerSlot *slot;
+	List	   *options;		/* the connection's */
 	KafkaClient client;
 	rd_kafka_queue_t *queue;	/* all partitions feed it */
 	ConsumerGroup group;
 	int			wake[2];		/* a pipe: librdkafka writes when the queue fills */
+
+	/* how much is asked for at a time, and what came of it since a while */
+	int			fetch_bytes;
+	uint64		fetched_before,
+				fetches_before;
+	size_t		expanded_bytes;
 
 	char	   *source;
 	List	   *named;			/* as the source names them: names and patterns */
@@ -152,7 +159,14 @@ extern TimestampTz consumer_next_attention(const Consumer *consumer);
 extern bool consumer_owns(const ConsumerPartition *partition);
 extern bool consumer_find_ends(Consumer *consumer, bool (*wanted) (const ConsumerPartition *));
 
+/* consumer_fetch_size.c */
+extern bool consumer_open_client(Consumer *consumer);
+extern void consumer_close_client(Consumer *consumer);
+extern bool consumer_size_is_wrong(Consumer *consumer);
+extern void consumer_mend_size(Consumer *consumer); /* without a message in hand */
+
 /* consumer_share.c */
+extern void consumer_open_topic(Consumer *consumer, ConsumerTopic *topic);
 extern ConsumerTopic *consumer_topic(Consumer *consumer, const char *name); /* NULL when not known */
 extern ConsumerTopic *consumer_know_topic(Consumer *consumer, const char *name);
 extern ConsumerPartition *consumer_partition(const ConsumerTopic *topic, int32 number);	/* NULL when not known */
@@ -179,6 +193,8 @@ extern void consumer_answer(Consumer *consumer);
 extern void consumer_group_open(Consumer *consumer, const Source *source);
 extern void consumer_group_attend(Consumer *consumer, TimestampTz now);
 extern void consumer_group_close(Consumer *consumer);
+extern void consumer_group_forget(Consumer *consumer);	/* the handle is closed, and another one opened: */
+extern void consumer_group_again(Consumer *consumer);
 
 /* consumer.c */
 extern void consumer_last_record(ConsumerPartition *partition, TimestampTz *timestamp, int64 *hash);

@@ -49,20 +49,27 @@ is_named(const Consumer *consumer, const char *name)
 	return false;
 }
 
+/* a handle that leads back to the topic */
+void
+consumer_open_topic(Consumer *consumer, ConsumerTopic *topic)
+{
+	rd_kafka_topic_conf_t *conf = rd_kafka_default_topic_conf_dup(consumer->client.rk);
+
+	rd_kafka_topic_conf_set_opaque(conf, topic);
+	topic->handle = rd_kafka_topic_new(consumer->client.rk, topic->name, conf);
+}
+
 ConsumerTopic *
 consumer_know_topic(Consumer *consumer, const char *name)
 {
 	ConsumerTopic *topic = consumer_topic(consumer, name);
-	rd_kafka_topic_conf_t *conf;
 
 	if (topic != NULL)
 		return topic;
 	topic = MemoryContextAllocZero(consumer->context, sizeof(ConsumerTopic));
 	topic->name = MemoryContextStrdup(consumer->context, name);
 	topic->by_pattern = !is_named(consumer, name);
-	conf = rd_kafka_default_topic_conf_dup(consumer->client.rk);
-	rd_kafka_topic_conf_set_opaque(conf, topic);
-	topic->handle = rd_kafka_topic_new(consumer->client.rk, name, conf);
+	consumer_open_topic(consumer, topic);
 	consumer->topics = grown(consumer, consumer->topics, consumer->n_topics);
 	consumer->topics[consumer->n_topics++] = topic;
 	return topic;

@@ -78,6 +78,40 @@ make_relay(KafkaClient *client, List *options)
 	return client->relay != NULL;
 }
 
+/* ---------------------------------------------------------------- what is fetched */
+
+#define API_FETCH 1
+
+/* in a thread of librdkafka's, before it takes the reply apart */
+static rd_kafka_resp_err_t
+note_reply(rd_kafka_t *rk, int socket, const char *broker, int32_t broker_id, int16_t api, int16_t version,
+		   int32_t request, size_t size, int64_t time, rd_kafka_resp_err_t error, void *opaque)
+{
+	KafkaClient *client = opaque;
+
+	if (api == API_FETCH)
+	{
+		__atomic_add_fetch(&client->fetched, size, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&client->fetches, 1, __ATOMIC_RELAXED);
+	}
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static rd_kafka_resp_err_t
+listen_to_replies(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *opaque, char *reason, size_t room)
+{
+	return rd_kafka_interceptor_add_on_response_received(rk, "clickstream", note_reply, opaque);
+}
+
+uint64
+kafka_client_fetched(const KafkaClient *client, uint64 *fetches)
+{
+	*fetches = __atomic_load_n(&client->fetches, __ATOMIC_RELAXED);
+	return __atomic_load_n(&client->fetched, __ATOMIC_RELAXED);
+}
+
+/* ---------------------------------------------------------------- open */
+
 bool
 kafka_client_open(KafkaClient *client, List *options, const char *const *extra)
 {
@@ -98,6 +132,7 @@ kafka_client_open(KafkaClient *client, List *options, const char *const *extra)
 	}
 	if (client->relay != NULL)
 		kafka_relay_configure(client->relay, conf);
+	(void) rd_kafka_conf_interceptor_add_on_new(conf, "clickstream", listen_to_replies, client);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 
 	sigfillset(&all);

@@ -27,6 +27,8 @@ typedef struct KafkaClient
 	char		reason[KAFKA_REASON_LENGTH];	/* of the last error, empty for none */
 	bool		lost_leader;	/* see below */
 	bool		refused;		/* the last error is about who we or they are: a person has to mend it */
+	uint64		fetched;		/* bytes of replies to fetches; librdkafka's threads add to both */
+	uint64		fetches;
 } KafkaClient;
 
 /*
@@ -44,6 +46,9 @@ extern const char *kafka_client_reason(KafkaClient *client, const char *otherwis
  * was deleted.  Nothing that was fetched after that was handed out before it is told.
  */
 extern bool kafka_client_lost_leader(KafkaClient *client);
+
+/* so many bytes of records have come, compressed as Kafka has them, in so many replies */
+extern uint64 kafka_client_fetched(const KafkaClient *client, uint64 *fetches);
 
 /* safe to call twice, and on one that was never opened */
 extern void kafka_client_close(KafkaClient *client);

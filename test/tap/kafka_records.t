@@ -42,6 +42,28 @@ sub committed { my ($group, $topic) = @_; return join ' ', split /\n/, Clickstre
     adds_up('codecs');
 }
 
+# --- records that are small in Kafka and large out of it: replies are sized by what they expand to ---
+{
+    my $letters = '{"n": 1, "t": "' . ('a' x 900_000) . '"}';
+    for my $codec (qw(zstd gzip))
+    {
+        my $topic = new_topic("bomb_$codec", 4, 'max.message.bytes=20000000');
+        produce([ '--codec', $codec ], $topic, numbers(1, 2000));
+        produce([ '--codec', $codec, '--partition', $_ ], $topic, ($letters) x 100) for 0 .. 3;
+        produce([ '--codec', $codec ], $topic, numbers(1, 2000));
+        create_source("bomb_$codec", $topic, 'n int');
+        my $pid;
+        wait_until(sub { $pid = sql("SELECT pids[1] FROM clickstream.stat_sources WHERE source = 'bomb_$codec'") }, "$codec: its worker runs");
+        wait_for($node, "SELECT sum(messages) = 4400 FROM clickstream.offsets WHERE source = 'bomb_$codec'", "$codec: 360 MB are read");
+        my ($peak) = slurp_file("/proc/$pid/status") =~ /VmHWM:\s+(\d+) kB/;
+        cmp_ok($peak / 1024, '<', 256, sprintf '%s: with %d MB of memory at the most, shared buffers and all', $codec, $peak / 1024);
+        is(sql("SELECT pids[1] FROM clickstream.stat_sources WHERE source = 'bomb_$codec'"), $pid, "$codec: by one worker");
+        adds_up("bomb_$codec");
+        sql("SELECT clickstream.drop_source('bomb_$codec')");
+        delete_topic($topic);
+    }
+}
+
 # --- keys, headers, times, tombstones ---
 {
     my $topic = new_topic('dressed', 1);
