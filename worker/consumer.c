@@ -361,21 +361,17 @@ consumer_fetch(Consumer *consumer, rd_kafka_message_t ***messages, const int32 *
 {
 	TimestampTz begin = GetCurrentTimestamp(),
 				first = 0;
-	bool		wrong_size;
 
 	make_room(consumer, max_rows);
 	while (consumer->handed_out_at == 0)
 	{
+		if (consumer->n_messages == 0)
+			consumer_mend_size(consumer);
 		consumer_attend(consumer);
 		take(consumer, max_rows, max_bytes);
 		consumer_nudge(consumer);
-		wrong_size = consumer_size_is_wrong(consumer);
-		if (wrong_size && consumer->n_messages == 0)
-		{
-			consumer_mend_size(consumer);
-			continue;
-		}
-		if ((is_full(consumer, max_rows, max_bytes) || wrong_size || is_whole(consumer, begin, &first, max_wait_ms)) &&
+		if ((is_full(consumer, max_rows, max_bytes) || consumer_size_is_wrong(consumer) ||
+			 is_whole(consumer, begin, &first, max_wait_ms)) &&
 			!is_in_doubt(consumer))
 			break;
 	}

@@ -173,20 +173,20 @@ right_size(const Consumer *consumer)
 	return (int) Min(Max(WANTED_BYTES / expansion(consumer), SMALLEST_BYTES), LARGEST_BYTES);
 }
 
+/* asked while records are in hand, which tell whether there are more */
 bool
 consumer_size_is_wrong(Consumer *consumer)
 {
 	int			size;
-	bool		wrong;
 
 	if (consumer->expanded_bytes < EVIDENCE_BYTES || size_is_given(consumer->options))
 		return false;
 	size = right_size(consumer);
-	wrong = size * TOO_FAR <= consumer->fetch_bytes ||
+	consumer->wrong_size = size * TOO_FAR <= consumer->fetch_bytes ||
 		(size >= consumer->fetch_bytes * TOO_FAR && consumer_is_behind(consumer));
-	if (!wrong && consumer->expanded_bytes >= WINDOW_BYTES)
+	if (!consumer->wrong_size && consumer->expanded_bytes >= WINDOW_BYTES)
 		begin_window(consumer);
-	return wrong;
+	return consumer->wrong_size;
 }
 
 /* what was being read is read again from where it stood, as a worker does that starts */
@@ -208,6 +208,9 @@ read_again(Consumer *consumer)
 void
 consumer_mend_size(Consumer *consumer)
 {
+	if (!consumer->wrong_size)
+		return;
+	consumer->wrong_size = false;
 	consumer->fetch_bytes = right_size(consumer);
 	consumer->doubtful |= kafka_client_lost_leader(&consumer->client);
 	consumer_group_forget(consumer);

@@ -96,6 +96,7 @@ struct Consumer
 	uint64		fetched_before,
 				fetches_before;
 	size_t		expanded_bytes;
+	bool		wrong_size;		/* to be mended before more is taken */
 
 	char	   *source;
 	List	   *named;			/* as the source names them: names and patterns */
@@ -163,7 +164,7 @@ extern bool consumer_find_ends(Consumer *consumer, bool (*wanted) (const Consume
 extern bool consumer_open_client(Consumer *consumer);
 extern void consumer_close_client(Consumer *consumer);
 extern bool consumer_size_is_wrong(Consumer *consumer);
-extern void consumer_mend_size(Consumer *consumer); /* without a message in hand */
+extern void consumer_mend_size(Consumer *consumer); /* if it is; without a message in hand */
 
 /* consumer_share.c */
 extern void consumer_open_topic(Consumer *consumer, ConsumerTopic *topic);
