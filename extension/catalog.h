@@ -114,6 +114,34 @@ typedef struct Rollup
 	RollupPhase phase;
 } Rollup;
 
+/* a table with rows that a rollup is filled from */
+typedef struct FillLeaf
+{
+	Oid			leaf;
+	Oid			file;			/* of its rows: of another one nothing is known */
+	int64		blocks;			/* that it had */
+} FillLeaf;
+
+/* a row of clickstream._fills: a rollup that is filled by portions, and how far that is */
+typedef struct Fill
+{
+	TimestampTz begun_at;
+	TimestampTz oldest;			/* groups before it are left out */
+
+	/* the moment: what transactions wrote that had committed then.  None of those running had written rows. */
+	int64		horizon;		/* the first transaction that had not begun */
+	int			n_running;
+	int64	   *running;		/* of those before it, and their subtransactions, in order */
+
+	int			n_leaves;
+	FillLeaf   *leaves;
+	int			leaf;			/* those before it are done */
+	int64		blocks;			/* of this one that are done */
+	bytea	   *merged;			/* of the portion after these: the last group that is in place, or NULL */
+	int64		groups;			/* put in place so far */
+	int64		portion;		/* blocks read of a leaf at most before they are put in place */
+} Fill;
+
 /* a row of clickstream.sinks */
 typedef struct Sink
 {
@@ -204,6 +232,12 @@ extern PGDLLEXPORT List *catalog_rollups_of_target(Oid target); /* ordered by id
 extern PGDLLEXPORT int32 catalog_rollup_insert(const Rollup *rollup);
 extern PGDLLEXPORT void catalog_rollup_update(const Rollup *rollup);
 extern PGDLLEXPORT void catalog_rollup_delete(int32 id);
+
+/* NULL if it is not filled by portions */
+extern Fill *catalog_fill(int32 rollup_id);
+extern void catalog_fill_insert(int32 rollup_id, const Fill *fill);
+extern void catalog_fill_save(int32 rollup_id, const Fill *fill);	/* how far it is */
+extern void catalog_fill_delete(int32 rollup_id);
 
 /* rows that were too old for a rollup's retention when they came */
 extern void catalog_late_rows_insert(int32 rollup_id, int64 rows);

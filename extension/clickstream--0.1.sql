@@ -281,6 +281,27 @@ CREATE TABLE noted_groups (
 );
 COMMENT ON TABLE noted_groups IS 'groups of a rollup that is being filled whose rows were changed or deleted meanwhile: computed again at the end';
 
+CREATE TABLE _fills (
+    rollup_id        int PRIMARY KEY,
+    begun_at         timestamptz NOT NULL,
+    oldest           timestamptz NOT NULL,
+    horizon          bigint NOT NULL,
+    running          bigint[] NOT NULL,
+    leaves           oid[] NOT NULL,
+    files            oid[] NOT NULL,
+    blocks           bigint[] NOT NULL,
+    portion          bigint NOT NULL,
+    leaf             int NOT NULL DEFAULT 0,
+    done             bigint NOT NULL DEFAULT 0,
+    merged           bytea,
+    groups           bigint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE _fills IS 'each rollup that is filled by portions: which rows it is filled from, and how far that is, so that it goes on after a crash; stat_rollups shows it';
+
+CREATE FUNCTION _written_before(writer xid, horizon bigint, running bigint[]) RETURNS boolean
+    LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE COST 1 AS 'MODULE_PATHNAME', 'clickstream_written_before';
+COMMENT ON FUNCTION _written_before IS 'whether a row was there before a rollup was begun to be filled, by the transaction that wrote it';
+
 CREATE TABLE late_rows (
     rollup_id        int NOT NULL,
     rows             bigint NOT NULL
@@ -628,7 +649,7 @@ COMMENT ON FUNCTION _rollup_progress IS 'how far the rollups are that are being 
 CREATE VIEW stat_rollups WITH (security_invoker = true) AS
 SELECT r.rollup, r.target, r.complete,
        CASE WHEN r.complete THEN 'complete' WHEN r.phase IS NULL THEN 'incomplete' ELSE 'filling' END AS state,
-       CASE WHEN r.phase = 'filling' THEN CASE WHEN p.groups_total > 0 THEN 'merging' ELSE 'reading' END ELSE r.phase END AS phase,
+       CASE WHEN r.phase = 'filling' THEN CASE WHEN p.groups_total > p.groups_done OR (p.groups_total > 0 AND p.blocks_done >= p.blocks_total) THEN 'merging' ELSE 'reading' END ELSE r.phase END AS phase,
        p.detail, p.started_at, p.blocks_done, p.blocks_total, p.groups_done, p.groups_total,
        p.last_error, p.last_error_at, nullif(p.pid, 0) AS pid,
        (SELECT coalesce(sum(l.rows), 0)::bigint FROM clickstream.late_rows l WHERE l.rollup_id = r.id) AS late_rows
@@ -638,7 +659,7 @@ COMMENT ON VIEW stat_rollups IS 'each rollup: whether it is complete, and while 
 COMMENT ON COLUMN stat_rollups.state IS 'complete, filling, or incomplete: made without the rows that were there before';
 COMMENT ON COLUMN stat_rollups.phase IS 'while it is filled: waiting for a moment without writers, reading, merging, settling';
 COMMENT ON COLUMN stat_rollups.blocks_done IS 'blocks of the table that are read, of blocks_total';
-COMMENT ON COLUMN stat_rollups.groups_done IS 'groups of those read that are in the rollup, of groups_total';
+COMMENT ON COLUMN stat_rollups.groups_done IS 'groups read that are in the rollup, of groups_total; a large table is read by portions, and each has groups of its own';
 COMMENT ON COLUMN stat_rollups.last_error IS 'why it began again, if it did';
 COMMENT ON COLUMN stat_rollups.late_rows IS 'rows that were older than the retention when they came: they are in the table, not in the rollup';
 

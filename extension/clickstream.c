@@ -17,6 +17,7 @@
 
 #include "launcher.h"
 #include "rollup_api.h"
+#include "rollup_portions.h"
 #include "utility_hook.h"
 #include "worker_slot.h"
 
@@ -64,6 +65,11 @@ define_settings(void)
 							"A larger table is read in the background, while others write to it. -1 reads every table at once.",
 							&clickstream_fill_at_once, 128 * 1024, -1, MAX_KILOBYTES, PGC_USERSET,
 							GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("clickstream.fill_portion",
+							"How much of a table is read at once to fill a rollup in the background.",
+							"A larger table is read by portions of each of its partitions, and filling goes on after a crash with the one under way.",
+							&clickstream_fill_portion, 2 * 1024 * 1024, 8, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL,
+							NULL);
 	MarkGUCPrefixReserved("clickstream");
 }
 

@@ -80,6 +80,13 @@
 #define compat_rights_in(entry) (((RangeTblEntry *) (entry))->requiredPerms)
 #endif
 
+/* columns that are not there can be left out since 16 */
+#if PG_VERSION_NUM >= 160000
+#define compat_build_attrmap_by_name(from, to) build_attrmap_by_name(from, to, false)
+#else
+#define compat_build_attrmap_by_name(from, to) build_attrmap_by_name(from, to)
+#endif
+
 /* room before a minimal tuple may be asked for since 18 */
 #if PG_VERSION_NUM >= 180000
 #define compat_form_minimal_tuple(desc, values, nulls) heap_form_minimal_tuple(desc, values, nulls, 0)

@@ -458,6 +458,7 @@ rollup_forget(const Rollup *rollup)
 {
 	catalog_rollup_delete(rollup->id);
 	catalog_noted_groups_delete(rollup->id);
+	catalog_fill_delete(rollup->id);
 	catalog_late_rows_delete(rollup->id);
 	CommandCounterIncrement();
 	if (get_rel_name(rollup->target) == NULL)

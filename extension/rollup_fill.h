@@ -30,8 +30,20 @@ extern PGDLLEXPORT void rollup_fill_let_go(RollupFill *fill);
 /* takes all out of the table that came in before it was begun */
 extern PGDLLEXPORT void rollup_fill_clear(RollupFill *fill);
 
-/* reads the target as the active snapshot sees it; then puts some groups in place: false after the last */
-extern PGDLLEXPORT void rollup_fill_read(RollupFill *fill);
+/* Takes over what a process that has ended left: true if that can be gone on with, in its phase. */
+extern PGDLLEXPORT bool rollup_fill_go_on(RollupFill *fill);
+
+typedef enum RollupRead
+{
+	ROLLUP_READ,				/* there are groups to be put in place */
+	ROLLUP_READ_ALL,			/* there is nothing more, or another phase has begun */
+	ROLLUP_READ_AGAIN			/* it has to begin again */
+} RollupRead;
+
+/* Reads the next portion, or all as the active snapshot sees it. */
+extern PGDLLEXPORT RollupRead rollup_fill_read(RollupFill *fill);
+
+/* puts some groups in place: false after the last */
 extern PGDLLEXPORT bool rollup_fill_merge(RollupFill *fill);
 
 /* computes some of the groups that others have noted: false when there are none, and the rollup complete */

@@ -24,8 +24,8 @@
 /* how many notes are written, or taken, at once */
 #define AT_ONCE 2000
 
-static Datum
-note_of(const RollupMerge *merge, TupleTableSlot *slot)
+bytea *
+rollup_note_of(const RollupMerge *merge, TupleTableSlot *state)
 {
 	int			n_keys = list_length(rollup_query_keys(merge->query));
 	int			natts = merge->states_desc->natts;
@@ -38,7 +38,7 @@ note_of(const RollupMerge *merge, TupleTableSlot *slot)
 	memset(nulls, true, sizeof(bool) * natts);
 	for (i = 0; i < n_keys; i++)
 	{
-		values[i] = slot_getattr(slot, i + 1, &nulls[i]);
+		values[i] = slot_getattr(state, i + 1, &nulls[i]);
 		if (!nulls[i] && TupleDescAttr(merge->states_desc, i)->attlen == -1)
 			values[i] = PointerGetDatum(PG_DETOAST_DATUM(values[i]));
 	}
@@ -46,7 +46,16 @@ note_of(const RollupMerge *merge, TupleTableSlot *slot)
 	note = palloc(VARHDRSZ + tuple->t_len);
 	SET_VARSIZE(note, VARHDRSZ + tuple->t_len);
 	memcpy(VARDATA(note), tuple, tuple->t_len);
-	return PointerGetDatum(note);
+	return note;
+}
+
+void
+rollup_note_read(const bytea *note, TupleTableSlot *state)
+{
+	MinimalTuple tuple = palloc(VARSIZE(note) - VARHDRSZ);
+
+	memcpy(tuple, VARDATA(note), VARSIZE(note) - VARHDRSZ);
+	ExecStoreMinimalTuple(tuple, state, true);
 }
 
 void
@@ -59,7 +68,7 @@ rollup_note_groups(const RollupMerge *merge, int32 rollup_id, Tuplestorestate *s
 	tuplestore_rescan(states);
 	while (tuplestore_gettupleslot(states, true, false, slot))
 	{
-		notes[n++] = note_of(merge, slot);
+		notes[n++] = PointerGetDatum(rollup_note_of(merge, slot));
 		if (n < AT_ONCE)
 			continue;
 		catalog_noted_groups_insert(rollup_id, notes, n);
@@ -90,11 +99,7 @@ rollup_note_take(RollupMerge *merge, int32 rollup_id)
 
 	foreach(cell, catalog_noted_groups_take(rollup_id, AT_ONCE))
 	{
-		bytea	   *note = lfirst(cell);
-		MinimalTuple tuple = palloc(VARSIZE(note) - VARHDRSZ);
-
-		memcpy(tuple, VARDATA(note), VARSIZE(note) - VARHDRSZ);
-		ExecStoreMinimalTuple(tuple, slot, true);
+		rollup_note_read(lfirst(cell), slot);
 		tuplestore_puttupleslot(groups, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);

@@ -7,9 +7,14 @@
 
 #include "postgres.h"
 
+#include "executor/tuptable.h"
 #include "utils/tuplestore.h"
 
 #include "rollup_merge.h"
+
+/* a note: the keys of a state, and these as a state again */
+extern bytea *rollup_note_of(const RollupMerge *merge, TupleTableSlot *state);
+extern void rollup_note_read(const bytea *note, TupleTableSlot *state);
 
 /* by a writer: the groups of these states */
 extern void rollup_note_groups(const RollupMerge *merge, int32 rollup_id, Tuplestorestate *states);

@@ -139,17 +139,20 @@ require_types(const PlannedStmt *plan, const RollupMerge *merge)
 }
 
 static PlannedStmt *
-plan_states(Query *query, const RollupMerge *merge, int options)
+plan_states(Query *query, const RollupMerge *merge, const RollupPart *part, int options)
 {
 	List	   *rewritten;
+	Query	   *whole;
 	PlannedStmt *plan;
 
 	AcquireRewriteLocks(query, true, false);
 	rewritten = QueryRewrite(query);
 	if (list_length(rewritten) != 1)
 		elog(ERROR, "a rollup's query was rewritten into %d", list_length(rewritten));
+	whole = linitial_node(Query, rewritten);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	plan = pg_plan_query(linitial_node(Query, rewritten), "a rollup's query", options, NULL);
+	plan = pg_plan_query(part == NULL ? whole : rollup_part_of_query(whole, merge->query->target_index, part),
+						 "a rollup's query", options, NULL);
 	PopActiveSnapshot();
 	stop_at_states(plan);
 	require_types(plan, merge);
@@ -162,7 +165,7 @@ rollup_states_plan(const RollupMerge *merge, TupleDesc desc, double n_rows)
 	Query	   *query = rollup_query_of_states(merge->query);
 
 	make_named_tuplestore(rt_fetch(merge->query->target_index, query->rtable), NEW_ROWS, desc, n_rows);
-	return plan_states(query, merge, 0);
+	return plan_states(query, merge, NULL, 0);
 }
 
 static PlannedStmt *
@@ -533,7 +536,9 @@ rollup_states_of_target(RollupMerge *merge, const RollupRows *which)
 		add_range(query, merge->query, which->range);
 		bound_by_range(query, merge->query, which->range);
 	}
-	plan = plan_states(query, merge, which->snapshot != NULL ? CURSOR_OPT_PARALLEL_OK : 0);
+	foreach(cell, which->part == NULL ? NIL : rollup_part_conditions(merge->query->target_index, which->part))
+		add_condition(query, lfirst(cell));
+	plan = plan_states(query, merge, which->part, which->snapshot != NULL ? CURSOR_OPT_PARALLEL_OK : 0);
 
 	CommandCounterIncrement();
 	if (which->snapshot != NULL)

@@ -12,6 +12,7 @@
 #include "utils/tuplestore.h"
 
 #include "rollup_merge.h"
+#include "rollup_part.h"
 #include "rollup_progress.h"
 #include "rollup_query.h"
 #include "rollup_ready.h"
@@ -24,6 +25,7 @@ typedef struct RollupRows
 	const bool *null_keys;		/* whether touched has NULL in a key */
 	List	   *except;			/* not those of partitions with these OIDs */
 	const RollupRange *range;	/* only groups within, or NULL */
+	const RollupPart *part;		/* only this part of the target, or NULL */
 	Snapshot	snapshot;		/* as seen by it, or NULL: as all is now */
 	RollupProgress told;		/* how far it is, or NULL */
 	void	   *told_argument;

@@ -6,7 +6,7 @@
  * Owns the order of the steps and their transactions; what a step does is in the other library's
  * rollup_fill.c.  Called by the launcher, for as long as the catalog has a phase for the rollup.
  *
- * An error ends the process: the launcher starts the next one, which begins again.
+ * An error ends the process: the launcher starts the next one, which goes on where it can, or begins again.
  */
 #include "postgres.h"
 
@@ -28,7 +28,7 @@
 
 PGDLLEXPORT void clickstream_rollup_main(Datum main_arg);
 
-/* There is nothing that a crash may not undo: the rollup is filled again. */
+/* There is nothing that a crash may not undo: what is in place and what is said of it are undone together. */
 static void
 begin(WorkerSlot *slot)
 {
@@ -108,35 +108,44 @@ take(WorkerSlot *slot, RollupFill *fill, bool (*step) (RollupFill *fill))
 
 /*
  * A row that the rollup cannot hold is there: until it has gone, or is another, no writer is to mind the
- * rollup, least of all the one who deletes the row.
+ * rollup, least of all the one who deletes the row.  What passes by itself does not undo what is in place.
  */
 static void
-wait_after_error(WorkerSlot *slot, RollupFill *fill)
+wait_after_error(WorkerSlot *slot, RollupFill *fill, bool passes)
 {
-	if (enter(slot, fill, ROLLUP_FILLING, ROLLUP_WAITING))
+	if (!passes && enter(slot, fill, ROLLUP_FILLING, ROLLUP_WAITING))
 		rollup_fill_let_go(fill);
 	worker_set_state(slot, WORKER_WAITING, "the table could not be read, and is read again after a pause");
 	worker_sleep(PAUSE_AFTER_ERROR_MS, "ClickstreamRollupWait");
 }
 
-/* The snapshot is taken while nobody writes; false, after a pause, when there was an error. */
+/* A disk that is full, or a lock that is not to be had: not a row that the rollup cannot hold. */
 static bool
-read_all(WorkerSlot *slot, RollupFill *fill)
+is_of_surroundings(void)
+{
+	return sqlstate_is_surroundings(geterrcode()) && !sqlstate_may_be_of_record(geterrcode());
+}
+
+/* The first snapshot is taken while nobody writes; false, after a pause, when there was an error. */
+static bool
+read_next(WorkerSlot *slot, RollupFill *fill, RollupRead *read)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	volatile bool done = false;
+	volatile bool done = false,
+				passes = false;
 
 	PG_TRY();
 	{
 		begin(slot);
 		rollup_fill_let_go(fill);
-		rollup_fill_read(fill);
+		*read = rollup_fill_read(fill);
 		worker_commit();
 		done = true;
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(caller);
+		passes = is_of_surroundings();
 		EmitErrorReport();
 		FlushErrorState();
 		worker_rollback();
@@ -144,29 +153,73 @@ read_all(WorkerSlot *slot, RollupFill *fill)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	if (!done)
-		wait_after_error(slot, fill);
+		wait_after_error(slot, fill, passes);
 	return done;
 }
 
+static void
+begin_again(WorkerSlot *slot, RollupFill *fill, RollupPhase phase)
+{
+	if (enter(slot, fill, phase, ROLLUP_WAITING))
+		rollup_fill_let_go(fill);
+}
+
+static void
+settle_all(WorkerSlot *slot, RollupFill *fill)
+{
+	while (take(slot, fill, rollup_fill_settle))
+		;
+}
+
 /* Returns early when the catalog has another phase: it is looked at again. */
+static void
+fill_rest(WorkerSlot *slot, RollupFill *fill)
+{
+	RollupRead	read;
+
+	do
+	{
+		if (!read_next(slot, fill, &read))
+			return;
+		while (read == ROLLUP_READ && take(slot, fill, rollup_fill_merge))
+			;
+	} while (read == ROLLUP_READ);
+
+	if (read == ROLLUP_READ_AGAIN)
+		begin_again(slot, fill, ROLLUP_FILLING);
+	else if (enter(slot, fill, ROLLUP_FILLING, ROLLUP_SETTLING))
+	{
+		rollup_fill_let_go(fill);
+		settle_all(slot, fill);
+	}
+}
+
 static void
 fill_all(WorkerSlot *slot, RollupFill *fill)
 {
 	begin(slot);
 	rollup_fill_clear(fill);
 	worker_commit();
-	if (!enter(slot, fill, ROLLUP_WAITING, ROLLUP_FILLING))
-		return;
+	if (enter(slot, fill, ROLLUP_WAITING, ROLLUP_FILLING))
+		fill_rest(slot, fill);
+}
 
-	if (!read_all(slot, fill))
-		return;
-	while (take(slot, fill, rollup_fill_merge))
-		;
-	if (!enter(slot, fill, ROLLUP_FILLING, ROLLUP_SETTLING))
-		return;
-	rollup_fill_let_go(fill);
-	while (take(slot, fill, rollup_fill_settle))
-		;
+/* Another worker has not come to its end, or this one to go on after an error. */
+static void
+go_on(WorkerSlot *slot, RollupFill *fill, RollupPhase phase)
+{
+	bool		can;
+
+	worker_set_state(slot, WORKER_RUNNING, NULL);
+	begin(slot);
+	can = rollup_fill_go_on(fill);
+	worker_commit();
+	if (!can)
+		begin_again(slot, fill, phase);
+	else if (phase == ROLLUP_FILLING)
+		fill_rest(slot, fill);
+	else
+		settle_all(slot, fill);
 }
 
 /* One partition in a transaction of its own; false when there is none.  Where somebody reads for long, after a pause. */
@@ -209,8 +262,8 @@ clickstream_rollup_main(Datum main_arg)
 	{
 		if (phase == ROLLUP_WAITING)
 			fill_all(slot, fill);
-		else if (enter(slot, fill, phase, ROLLUP_WAITING))	/* another worker has not come to its end */
-			rollup_fill_let_go(fill);
+		else
+			go_on(slot, fill, phase);
 	}
 	while (!worker_should_stop() && retire_one(slot))
 		;
