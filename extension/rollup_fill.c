@@ -38,10 +38,10 @@
 #include "rollup_fill.h"
 #include "rollup_lock.h"
 #include "rollup_note.h"
-#include "rollup_sorted.h"
 #include "rollup_portions.h"
 #include "rollup_refresh.h"
 #include "rollup_set.h"
+#include "rollup_sorted.h"
 #include "rollup_states.h"
 
 /* groups put in place by one transaction */
