@@ -173,7 +173,17 @@ typedef struct Sink
 	char	   *paused_because; /* or NULL */
 	uint64		system_identifier;
 	Oid			database;
+
+	/* of _sink_totals: only catalog_sink_versions_save writes them */
+	uint64		version_base;	/* what a document's version is above its position in the log */
+	uint32		timeline;		/* on which the slot was made; 0: not known */
 } Sink;
+
+/*
+ * A log that went back in time writes positions again that documents have as their versions.  Then all
+ * versions to come are so much higher: further than any timeline can have gone on its own.
+ */
+#define SINK_VERSION_STEP (UINT64CONST(1) << 48)
 
 /* a row of clickstream._sink_totals: what a sink has done, beyond the life of its workers */
 typedef struct SinkTotals
@@ -270,6 +280,7 @@ extern PGDLLEXPORT void catalog_sink_copied_save(int32 id, const SinkCopied *cop
 /* NULL if the sink is gone; saving waits for nobody, and does nothing where somebody else has the row */
 extern PGDLLEXPORT SinkTotals *catalog_sink_totals(int32 id);
 extern PGDLLEXPORT void catalog_sink_totals_save(int32 id, const SinkTotals *totals);
+extern PGDLLEXPORT void catalog_sink_versions_save(int32 id, uint64 version_base, uint32 timeline);
 extern PGDLLEXPORT void catalog_sink_slot_lost(int32 id, const char *because);
 extern PGDLLEXPORT void catalog_sink_dead_letter_put(const char *sink, const char *document_id,
 													 int64 version, const char *document, int status,

@@ -72,6 +72,19 @@ catalog_sink_slot_lost(int32 id, const char *because)
 	(void) catalog_write_one(&statement, &arguments);
 }
 
+void
+catalog_sink_versions_save(int32 id, uint64 version_base, uint32 timeline)
+{
+	static Statement statement = {
+	"UPDATE clickstream._sink_totals SET version_base = $2, timeline = $3 WHERE sink_id = $1"};
+	Arguments	arguments = {0};
+
+	put_int4(&arguments, id);
+	put_int8(&arguments, (int64) version_base);
+	put_int8(&arguments, timeline);
+	(void) catalog_write_one(&statement, &arguments);
+}
+
 static void *
 read_copied(Reader *reader)
 {

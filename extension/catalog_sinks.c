@@ -17,8 +17,8 @@
 	"SELECT id, sink, owner::oid, server, relation::oid, index, id_columns::text[], columns, \"where\", " \
 	"routing::text, pipeline, op_type = 'create', mapping, data_stream, " \
 	"bulk_bytes, bulk_wait, coalesce(max_wal_lag, 0), on_drop, slot::text, publication::text, phase, physical_index, " \
-	"consistent_point, enabled, paused_because, system_identifier, database " \
-	"FROM clickstream.sinks "
+	"consistent_point, enabled, paused_because, system_identifier, database, coalesce(version_base, 0), coalesce(timeline, 0) " \
+	"FROM clickstream.sinks LEFT JOIN clickstream._sink_totals ON sink_id = id "
 
 static void *
 read_sink(Reader *reader)
@@ -53,6 +53,8 @@ read_sink(Reader *reader)
 	sink->paused_because = next_text(reader);
 	sink->system_identifier = (uint64) next_int8(reader);
 	sink->database = next_oid(reader);
+	sink->version_base = (uint64) next_int8(reader);
+	sink->timeline = (uint32) next_int8(reader);
 	return sink;
 }
 

@@ -470,7 +470,7 @@ CREATE TABLE sinks (
     on_drop            text NOT NULL DEFAULT 'keep' CHECK (on_drop IN ('keep', 'delete')),
     slot               name NOT NULL UNIQUE,
     publication        name NOT NULL UNIQUE,
-    phase              text NOT NULL DEFAULT 'new' CHECK (phase IN ('new', 'copying', 'following', 'diverged')),
+    phase              text NOT NULL DEFAULT 'new' CHECK (phase IN ('new', 'copying', 'following', 'mending', 'diverged')),
     physical_index     text,
     consistent_point   pg_lsn,
     enabled            boolean NOT NULL DEFAULT true,
@@ -497,7 +497,7 @@ COMMENT ON COLUMN sinks.slot IS 'the logical replication slot that keeps the wri
 COMMENT ON COLUMN sinks.enabled IS 'false while paused';
 COMMENT ON COLUMN sinks.paused_because IS 'why a sink paused itself, NULL when a person did it';
 COMMENT ON COLUMN sinks.id_columns IS 'the columns that make a document''s _id';
-COMMENT ON COLUMN sinks.phase IS 'new: no slot yet; copying: the rows that were there; following: the write-ahead log; diverged: needs check_sink or resync_sink';
+COMMENT ON COLUMN sinks.phase IS 'new: no slot yet; copying: the rows that were there; following: the write-ahead log; mending: it lost its place there, and the index is compared with the table; diverged: needs check_sink or resync_sink';
 COMMENT ON COLUMN sinks.physical_index IS 'the index behind the alias that the option index names';
 COMMENT ON COLUMN sinks.consistent_point IS 'where the slot begins: the version of each document of the first copy';
 
@@ -528,7 +528,9 @@ CREATE TABLE _sink_totals (
     slot_lost_because  text,
     copied_leaf        oid NOT NULL DEFAULT 0,
     copied_file        oid NOT NULL DEFAULT 0,
-    copied_blocks      bigint NOT NULL DEFAULT 0
+    copied_blocks      bigint NOT NULL DEFAULT 0,
+    version_base       bigint NOT NULL DEFAULT 0,
+    timeline           bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE _sink_totals IS 'what each sink has done since it was made, as its worker last saved it: read it through stat_sinks';
 
@@ -685,7 +687,7 @@ LEFT JOIN pg_replication_slots r ON r.slot_name = s.slot
 LEFT JOIN clickstream.worker_stats() w ON w.kind = 'sink' AND w.object_id = s.id
 CROSS JOIN LATERAL (SELECT clickstream._copied_because('sink', s.sink, s.system_identifier, s.database) AS because) c;
 COMMENT ON VIEW stat_sinks IS 'each sink: its state, documents acknowledged, how far behind the write-ahead log it is, its last error';
-COMMENT ON COLUMN stat_sinks.state IS 'starting, connecting, copying, running, waiting, diverged, paused or standby';
+COMMENT ON COLUMN stat_sinks.state IS 'starting, connecting, copying, running, waiting, mending, diverged, paused or standby';
 COMMENT ON COLUMN stat_sinks.detail IS 'why it is in that state, where there is more to say';
 COMMENT ON COLUMN stat_sinks.documents IS 'sent and acknowledged since the sink was made; what is sent again after a crash counts again';
 COMMENT ON COLUMN stat_sinks.deletes IS 'deleted since the sink was made';

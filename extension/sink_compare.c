@@ -41,8 +41,16 @@ sink_must_follow(const Sink *sink)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("sink \"%s\" does not follow its table now", sink->name),
 				 sink->enabled ? errdetail("Its phase is \"%s\".", sink->phase) : errdetail("It is paused."),
-				 sink->enabled ? errhint("Wait until its first copy is done; where it has diverged, clickstream.resync_sink builds a new index.") :
+				 sink->enabled ? errhint("Wait until its first copy is done, or until it is mended; where it has diverged, clickstream.check_sink(repair => true) mends it, and clickstream.resync_sink builds a new index.") :
 				 errhint("Run clickstream.resume_sink.")));
+}
+
+/* one that has diverged can be mended: its worker compares index and table itself, then */
+static void
+must_be_comparable(const Sink *sink, bool repair)
+{
+	if (!repair || !sink->enabled || strcmp(sink->phase, "diverged") != 0)
+		sink_must_follow(sink);
 }
 
 Datum
@@ -55,7 +63,7 @@ clickstream_check_sink(PG_FUNCTION_ARGS)
 
 	PreventCommandDuringRecovery("check_sink");
 	refuse_after_changes();
-	sink_must_follow(sink);
+	must_be_comparable(sink, repair);
 	if (inquiry_ask("check_sink", DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(request))),
 					connection_options(sink->server, CONNECTION_ELASTICSEARCH, sink->owner), -1,
 					&answer) != INQUIRY_ANSWERED)

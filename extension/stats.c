@@ -37,6 +37,7 @@ static const char *const state_names[] = {
 	[WORKER_STARTING] = "starting",
 	[WORKER_CONNECTING] = "connecting",
 	[WORKER_COPYING] = "copying",
+	[WORKER_MENDING] = "mending",
 	[WORKER_RUNNING] = "running",
 	[WORKER_WAITING] = "waiting",
 	[WORKER_STOPPED] = "stopped",

@@ -30,6 +30,7 @@ typedef enum WorkerState
 	WORKER_STARTING,			/* wanted, and not yet at work: detail says why if it lasts */
 	WORKER_CONNECTING,			/* looking for the broker or Elasticsearch */
 	WORKER_COPYING,				/* a sink's first copy */
+	WORKER_MENDING,				/* a sink's index is compared with its table */
 	WORKER_RUNNING,
 	WORKER_WAITING,				/* the surroundings fail; tries again by itself */
 	WORKER_STOPPED				/* needs a person: last_error says what to do */

@@ -269,7 +269,7 @@ append_number(StringInfo out, uint64 number)
 
 static void
 append_action(StringInfo body, const char *action, int action_length, const char *id, int length,
-			  XLogRecPtr version)
+			  uint64 version)
 {
 	appendBinaryStringInfo(body, action, action_length);
 	appendBinaryStringInfo(body, id, length);
@@ -291,7 +291,8 @@ bulk_begin_index(Bulk *bulk, const char *id, int length, XLogRecPtr version)
 	if (bulk->options.create_only)
 		appendStringInfo(body, "{\"create\":{%.*s}}\n", length, id);
 	else
-		append_action(body, INDEX_ACTION, sizeof(INDEX_ACTION) - 1, id, length, entry->version);
+		append_action(body, INDEX_ACTION, sizeof(INDEX_ACTION) - 1, id, length,
+					  entry->version + bulk->options.version_base);
 	entry->document = body->len;
 	return body;
 }
@@ -313,7 +314,8 @@ bulk_delete(Bulk *bulk, const char *id, int length, XLogRecPtr version)
 	StringInfo	body = &bulk->collecting->body;
 
 	entry->is_delete = true;
-	append_action(body, DELETE_ACTION, sizeof(DELETE_ACTION) - 1, id, length, entry->version);
+	append_action(body, DELETE_ACTION, sizeof(DELETE_ACTION) - 1, id, length,
+				  entry->version + bulk->options.version_base);
 	entry->length = body->len - entry->line;
 }
 
@@ -657,7 +659,7 @@ note_conflict(Bulk *bulk, const Entry *entry, Outcome *outcome)
 static void
 look_at_conflicts(Bulk *bulk, const Outcome *outcome)
 {
-	XLogRecPtr	now = GetXLogInsertRecPtr();
+	uint64		now = GetXLogInsertRecPtr() + bulk->options.version_base;
 	ElasticsearchReply reply;
 	json_t	   *root;
 	json_t	   *document;
@@ -673,7 +675,7 @@ look_at_conflicts(Bulk *bulk, const Outcome *outcome)
 	root = json_loadb(reply.text, reply.length, 0, NULL);
 	json_array_foreach(json_object_get(root, "docs"), i, document)
 	{
-		XLogRecPtr	version = (XLogRecPtr) json_integer_value(json_object_get(document, "_version"));
+		uint64		version = (uint64) json_integer_value(json_object_get(document, "_version"));
 
 		if (version > now && bulk->diverged == NULL)
 			bulk->diverged = MemoryContextStrdup(bulk->context,

@@ -37,6 +37,7 @@ typedef struct BulkOptions
 	const char *pipeline;		/* documents go through it, or NULL */
 	bool		create_only;	/* what is there stays; no versions are given */
 	bool		many_indexes;	/* the alias leads to more than one */
+	uint64		version_base;	/* what versions are above positions of the log */
 	Size		bytes;			/* a request is sent when it has so many */
 	int			in_flight;		/* requests at a time; 0 for one */
 	WorkerSlot *slot;			/* counters, state and last error are shown there */

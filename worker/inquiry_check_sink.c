@@ -19,14 +19,15 @@
 #include <jansson.h>
 
 #include "access/xlog.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "boundary.h"
+#include "compare.h"
 #include "copy.h"
+#include "id_set.h"
 #include "inquiry_sink.h"
 #include "sink_api.h"
 #include "sink_dates.h"
@@ -35,7 +36,6 @@
 #include "sink_stream.h"
 #include "worker.h"
 
-#define ROWS_AT_ONCE 500
 #define CATCH_UP_MS (60 * 1000)
 
 /*
@@ -44,14 +44,6 @@
  */
 #define FRESH_MS (20 * 1000)
 
-/* hashes of ids; sorted before it is searched */
-typedef struct IdSet
-{
-	uint64	   *hashes;
-	Size		n;
-	Size		size;
-} IdSet;
-
 typedef struct Comparison
 {
 	InquirySink inquired;
@@ -59,63 +51,20 @@ typedef struct Comparison
 	SinkDates  *dates;			/* NULL without a date pattern */
 	XLogRecPtr	before;			/* the log's end before the snapshot was taken */
 	TimestampTz begun_at;		/* when that was */
-	bool		repair;
+	bool		repair;			/* by this process */
+	bool		diverged;		/* nobody follows the table, and versions tell nothing */
 	IdSet		rows;			/* all ids of the table */
 	IdSet		found;			/* ids that differ in this pass */
 	IdSet	   *suspects;		/* ids that differed in the pass before; NULL in the first */
-	StringInfo	answer;			/* NULL in the first pass */
+	StringInfo	answer;			/* NULL in a first pass that another follows */
+	Compare    *compare;
 	Bulk	   *bulk;			/* for repairs */
 	MendId	   *late;			/* repairs that would come too late after this snapshot */
 	int			n_late;
 	int			late_size;
 
-	/* rows that wait for company in a request */
-	MemoryContext context;		/* of the texts below */
-	int			n;
-	char	   *ids[ROWS_AT_ONCE];
-	int			id_lengths[ROWS_AT_ONCE];
-	char	   *documents[ROWS_AT_ONCE];
 	StringInfoData id;
-	StringInfoData document;
 } Comparison;
-
-/* ---------------------------------------------------------------- sets of ids */
-
-static void
-id_set_add(IdSet *set, const char *id, int length)
-{
-	if (set->n == set->size)
-	{
-		set->size = Max(set->size * 2, 1024);
-		set->hashes = set->hashes ? repalloc_huge(set->hashes, sizeof(uint64) * set->size) :
-			MemoryContextAllocHuge(TopMemoryContext, sizeof(uint64) * set->size);
-	}
-	set->hashes[set->n++] = hash_bytes_extended((const unsigned char *) id, length, 0);
-}
-
-static int
-compare_hashes(const void *a, const void *b)
-{
-	uint64		x = *(const uint64 *) a;
-	uint64		y = *(const uint64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void
-id_set_sort(IdSet *set)
-{
-	if (set->n > 0)
-		qsort(set->hashes, set->n, sizeof(uint64), compare_hashes);
-}
-
-static bool
-id_set_has(const IdSet *set, const char *id, int length)
-{
-	uint64		hash = hash_bytes_extended((const unsigned char *) id, length, 0);
-
-	return set->n > 0 && bsearch(&hash, set->hashes, set->n, sizeof(uint64), compare_hashes) != NULL;
-}
 
 /* ---------------------------------------------------------------- what differs */
 
@@ -178,7 +127,7 @@ differs(Comparison *comparison, const char *id, int length, const char *differen
 	char	   *bare_id;
 
 	id_set_add(&comparison->found, id, length);
-	if (comparison->suspects == NULL || !id_set_has(comparison->suspects, id, length))
+	if (answer == NULL || (comparison->suspects && !id_set_has(comparison->suspects, id, length)))
 		return;
 	appendStringInfoString(answer, answer->data[answer->len - 1] == '[' ? "{\"document_id\":" :
 						   ",{\"document_id\":");
@@ -189,57 +138,24 @@ differs(Comparison *comparison, const char *id, int length, const char *differen
 		repair(comparison, id, length, document);
 }
 
-/* a column that came later is NULL in the rows of before, whose documents have no such field: to a search it is the same */
-static void
-forget_nulls(json_t *document)
-{
-	const char *field;
-	json_t	   *value;
-	void	   *next;
-
-	json_object_foreach_safe(document, next, field, value)
-	{
-		if (json_is_null(value))
-			json_object_del(document, field);
-	}
-}
-
-/* The text as it was sent, as Elasticsearch keeps it; or, if it was written anew, its meaning. */
+/* its row changed meanwhile */
 static bool
-same_document(const char *document, json_t *source)
+is_newer(const Comparison *comparison, uint64 version)
 {
-	json_t	   *ours = json_loads(document, JSON_DECODE_INT_AS_REAL, NULL);
-	bool		same;
-
-	forget_nulls(ours);
-	forget_nulls(source);
-	same = ours != NULL && json_equal(ours, source);
-	json_decref(ours);
-	return same;
-}
-
-/* a pipeline changes documents; with op_type create they stay as they were first */
-static bool
-can_tell_contents(const Sink *sink)
-{
-	return sink->pipeline == NULL && !sink->create_only;
+	return !comparison->diverged &&
+		version > comparison->before + comparison->inquired.worker.sink->version_base;
 }
 
 static void
-compare_document(Comparison *comparison, int i, json_t *reply)
+compared(void *arg, const ComparedRow *row)
 {
-	XLogRecPtr	version = (XLogRecPtr) json_number_value(json_object_get(reply, "_version"));
-	json_t	   *source = json_object_get(reply, "_source");
+	Comparison *comparison = arg;
 
-	if (version > comparison->before)
-		return;					/* its row changed meanwhile */
-	if (source == NULL)
-		differs(comparison, comparison->ids[i], comparison->id_lengths[i], "missing",
-				comparison->documents[i]);
-	else if (can_tell_contents(comparison->inquired.worker.sink) &&
-			 !same_document(comparison->documents[i], source))
-		differs(comparison, comparison->ids[i], comparison->id_lengths[i], "different",
-				comparison->documents[i]);
+	if (is_newer(comparison, row->version))
+		return;
+	if (row->difference != DOCUMENT_SAME)
+		differs(comparison, row->address, row->length,
+				row->difference == DOCUMENT_MISSING ? "missing" : "different", row->document);
 }
 
 static void
@@ -252,79 +168,20 @@ fail(const char *why)
 			 errhint("Look at clickstream.stat_sinks, and try again.")));
 }
 
-/* a data stream tells which ids it has, and no contents */
 static void
-compare_with_stream(Comparison *comparison)
+send_repairs(Comparison *comparison)
 {
-	char	   *ids[ROWS_AT_ONCE];
-	bool		found[ROWS_AT_ONCE];
-	char	   *why;
-
-	for (int i = 0; i < comparison->n; i++)
-		ids[i] = document_address_part(comparison->ids[i], comparison->id_lengths[i], "_id");
-	why = sink_stream_find(comparison->inquired.worker.client, comparison->inquired.worker.sink, ids, comparison->n, found);
-	if (why)
-		fail(why);
-	for (int i = 0; i < comparison->n; i++)
-		if (!found[i])
-			differs(comparison, comparison->ids[i], comparison->id_lengths[i], "missing", comparison->documents[i]);
-}
-
-/* asks for the documents of the rows at hand */
-static void
-compare_with_index(Comparison *comparison)
-{
-	Elasticsearch *client = comparison->inquired.worker.client;
-	ElasticsearchReply reply;
-	StringInfoData request;
-	json_t	   *root;
-	json_t	   *documents;
-	int			i;
-
-	initStringInfo(&request);
-	for (i = 0; i < comparison->n; i++)
-	{
-		appendStringInfoString(&request, i == 0 ? "{\"docs\":[" : ",");
-		appendStringInfo(&request, "{%s}", comparison->ids[i]);
-	}
-	appendStringInfoString(&request, "]}");
-	elasticsearch_ask(client, "POST",
-					  elasticsearch_index_path(client, comparison->inquired.worker.sink->alias, "/_mget"),
-					  request.data, &reply);
-	if (reply.status != 200)
-		fail(elasticsearch_error(&reply, NULL));
-	root = json_loadb(reply.text, reply.length, JSON_DECODE_INT_AS_REAL, NULL);
-	documents = json_object_get(root, "docs");
-	if (json_array_size(documents) != comparison->n)
-		fail("the answer could not be read");
-	for (i = 0; i < comparison->n; i++)
-		compare_document(comparison, i, json_array_get(documents, i));
-	json_decref(root);
-}
-
-static void
-compare_portion(Comparison *comparison)
-{
-	if (comparison->n == 0)
-		return;
-	if (comparison->inquired.worker.sink->data_stream)
-		compare_with_stream(comparison);
-	else
-		compare_with_index(comparison);
 	if (!bulk_is_empty(comparison->bulk))
 		bulk_send(comparison->bulk, InvalidXLogRecPtr);
 	if (!bulk_settle(comparison->bulk))
 		fail("Elasticsearch does not take the repairs");
-	comparison->n = 0;
-	MemoryContextReset(comparison->context);
 }
 
 static void
 take_row(void *arg, const ColumnValue *values, bool fits)
 {
 	Comparison *comparison = arg;
-	MemoryContext old;
-	int			i = comparison->n;
+	char	   *why;
 
 	if (!document_address(comparison->plan, values, &comparison->id))
 		return;					/* a dead letter, by rule */
@@ -335,17 +192,12 @@ take_row(void *arg, const ColumnValue *values, bool fits)
 	if (comparison->suspects &&
 		!id_set_has(comparison->suspects, comparison->id.data, comparison->id.len))
 		return;
-	resetStringInfo(&comparison->document);
-	document_append(comparison->plan, values, &comparison->document);
-
-	old = MemoryContextSwitchTo(comparison->context);
-	comparison->ids[i] = pnstrdup(comparison->id.data, comparison->id.len);
-	comparison->id_lengths[i] = comparison->id.len;
-	comparison->documents[i] = pstrdup(comparison->document.data);
-	comparison->n++;
-	if (comparison->n == ROWS_AT_ONCE)
-		compare_portion(comparison);
-	MemoryContextSwitchTo(old);
+	why = compare_add(comparison->compare, comparison->plan, values, comparison->id.data,
+					  comparison->id.len);
+	if (why)
+		fail(why);
+	if (!bulk_is_empty(comparison->bulk))
+		send_repairs(comparison);
 }
 
 static void
@@ -356,7 +208,8 @@ take_document_id(void *arg, const char *id, int length, XLogRecPtr version)
 	/* with op_type create rows may go, and their documents stay */
 	if (comparison->inquired.worker.sink->create_only)
 		return;
-	if (version <= comparison->before && !id_set_has(&comparison->rows, id, length))
+	if (!is_newer(comparison, version) &&
+		!id_set_has(&comparison->rows, id, length))
 		differs(comparison, id, length, "extra", NULL);
 }
 
@@ -411,23 +264,23 @@ one_pass(Comparison *comparison, const Inquiry *inquiry)
 	comparison->begun_at = GetCurrentTimestamp();
 	worker_commit();
 	worker_begin(&comparison->inquired.slot);
-	wait_for_sink(inquiry, comparison->inquired.worker.sink->id);
+	if (!comparison->diverged)
+		wait_for_sink(inquiry, comparison->inquired.worker.sink->id);
 	if (comparison->inquired.worker.sink->data_stream &&
 		(why = sink_index_refresh(comparison->inquired.worker.client, comparison->inquired.worker.sink->alias)) != NULL)
 		fail(why);
 	relation = copy_describe(comparison->inquired.worker.sink->relation);
 	comparison->plan = document_plan(relation, comparison->inquired.worker.sink);
 	copy_table(relation, copy_filter(comparison->inquired.worker.sink), take_row, comparison);
-	compare_portion(comparison);
+	if ((why = compare_rest(comparison->compare)) != NULL)
+		fail(why);
+	send_repairs(comparison);
 	id_set_sort(&comparison->rows);
 	why = sink_index_each_id(comparison->inquired.worker.client, comparison->inquired.worker.sink,
 							 take_document_id, comparison);
 	if (why)
 		fail(why);
-	if (!bulk_is_empty(comparison->bulk))
-		bulk_send(comparison->bulk, InvalidXLogRecPtr);
-	if (!bulk_settle(comparison->bulk))
-		fail("Elasticsearch does not take the repairs");
+	send_repairs(comparison);
 	worker_commit();
 	id_set_sort(&comparison->found);
 }
@@ -439,11 +292,12 @@ start(const Inquiry *inquiry)
 
 	inquiry_sink_open(&comparison->inquired, inquiry);
 	comparison->bulk = inquiry_sink_bulk(&comparison->inquired);
-	comparison->repair = json_is_true(json_object_get(inquiry->request, "repair"));
-	comparison->context = AllocSetContextCreate(CurrentMemoryContext, "rows to compare",
-												ALLOCSET_DEFAULT_SIZES);
+	comparison->diverged = strcmp(comparison->inquired.worker.sink->phase, "diverged") == 0;
+	comparison->repair = !comparison->diverged &&
+		json_is_true(json_object_get(inquiry->request, "repair"));
+	comparison->compare = compare_open(comparison->inquired.worker.client,
+									   comparison->inquired.worker.sink, compared, comparison);
 	initStringInfo(&comparison->id);
-	initStringInfo(&comparison->document);
 	return comparison;
 }
 
@@ -469,6 +323,52 @@ open_dates(Comparison *comparison)
 		fail(why);
 }
 
+/* ---------------------------------------------------------------- a sink that has diverged */
+
+static Sink *
+read_sink(Comparison *comparison, LOCKMODE lock)
+{
+	int32		id = comparison->inquired.worker.sink->id;
+	Sink	   *sink;
+
+	worker_begin(&comparison->inquired.slot);
+	catalog_lock(CATALOG_SINK, id, lock);
+	sink = catalog_sink_by_id(id);
+	if (sink == NULL || !sink->enabled)
+		fail("the sink was dropped or paused meanwhile");
+	return sink;
+}
+
+/* Its own worker compares index and table, from a new slot on (sink_recover.c): until it follows again. */
+static void
+let_worker_mend(Comparison *comparison, const Inquiry *inquiry)
+{
+	MemoryContext here = CurrentMemoryContext;
+	Sink	   *sink = read_sink(comparison, ExclusiveLock);
+	bool		follows = false;
+
+	if (strcmp(sink->phase, "diverged") == 0)
+	{
+		sink->phase = "mending";
+		sink->consistent_point = InvalidXLogRecPtr;
+		catalog_sink_update(sink);
+	}
+	worker_commit();
+	while (!follows)
+	{
+		if (inquiry_time_left(inquiry, 1000) == 0)
+			proc_exit(0);
+		worker_sleep(100, "ClickstreamCheckSink");
+		CHECK_FOR_INTERRUPTS();
+		sink = read_sink(comparison, ShareLock);
+		if (strcmp(sink->phase, "diverged") == 0)
+			fail("the index has diverged again");
+		follows = strcmp(sink->phase, "following") == 0;
+		worker_commit();
+		MemoryContextSwitchTo(here);
+	}
+}
+
 InquiryResult
 inquiry_check_sink(const Inquiry *inquiry, StringInfo answer)
 {
@@ -483,10 +383,14 @@ inquiry_check_sink(const Inquiry *inquiry, StringInfo answer)
 		return INQUIRY_REFUSED;
 	}
 	open_dates(comparison);
+	appendStringInfoChar(answer, '[');
+	if (comparison->diverged)
+		comparison->answer = answer;
 	one_pass(comparison, inquiry);
 	MemoryContextSwitchTo(here);
-	appendStringInfoChar(answer, '[');
-	if (comparison->found.n > 0)
+	if (comparison->diverged)
+		let_worker_mend(comparison, inquiry);
+	else if (comparison->found.n > 0)
 	{
 		suspects = comparison->found;
 		comparison->suspects = &suspects;

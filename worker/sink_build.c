@@ -16,30 +16,18 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "storage/ipc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "boundary.h"
-#include "changes.h"
 #include "copy.h"
+#include "portion.h"
 #include "sink.h"
 #include "sink_dates.h"
 #include "sink_index.h"
 #include "worker.h"
-
-/* an outage shorter than this does not make the copy begin anew */
-#define COPY_PATIENCE_MS (10 * 60 * 1000)
-
-/* what so many requests hold is read under one snapshot, and noted as copied after it */
-#define PORTION_REQUESTS 8
 
 typedef struct CopyState
 {
@@ -79,6 +67,7 @@ alias_may_be_taken(SinkWorker *worker)
 				return false;
 			case INDEX_NO_ALIAS:
 			case INDEX_NO_ANSWER:
+				sink_give_up_slot(worker);
 				sink_wait(worker, why);
 				break;
 		}
@@ -123,17 +112,6 @@ make_index(SinkWorker *worker, MemoryContext context)
 
 /* ---------------------------------------------------------------- the copy */
 
-static void
-settled_or_error(bool settled)
-{
-	if (!settled)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("Elasticsearch did not take the copy of the table for %d minutes",
-						COPY_PATIENCE_MS / 60000),
-				 errdetail("The copy goes on where it was.")));
-}
-
 /* the row may be the first one of its date */
 static void
 make_index_of(CopyState *copy, const ColumnValue *values)
@@ -144,10 +122,14 @@ make_index_of(CopyState *copy, const ColumnValue *values)
 	if (!document_index(copy->plan, values, &copy->index) ||
 		sink_dates_has(copy->dates, copy->index.data, copy->index.len))
 		return;
-	settled_or_error(bulk_settle(copy->bulk));
+	sink_settle(copy->worker, copy->bulk, bulk_settle);
 	while ((why = sink_dates_make(copy->dates, copy->plan, copy->index.data)) != NULL)
 	{
-		settled_or_error(!TimestampDifferenceExceeds(since, GetCurrentTimestamp(), COPY_PATIENCE_MS));
+		if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), SINK_LONG_PATIENCE_MS))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("index \"%s\" could not be made: %s", copy->index.data, why),
+					 errdetail("The copy goes on where it was.")));
 		sink_note_fault(copy->worker, why);
 		worker_pause(copy->worker->attempt++, "ClickstreamElasticsearchRetry");
 		CHECK_FOR_INTERRUPTS();
@@ -160,7 +142,7 @@ make_index_of(CopyState *copy, const ColumnValue *values)
 static void
 send_bulk(CopyState *copy)
 {
-	settled_or_error(bulk_make_room(copy->bulk));
+	sink_settle(copy->worker, copy->bulk, bulk_make_room);
 	bulk_send(copy->bulk, copy->version);
 }
 
@@ -190,27 +172,8 @@ open_bulk(SinkWorker *worker)
 
 	options.in_flight = elasticsearch_in_flight(worker->client);
 	options.working_state = WORKER_COPYING;
-	options.patience_ms = COPY_PATIENCE_MS;
+	options.patience_ms = SINK_PATIENCE_MS;
 	return bulk_open(worker->client, &options);
-}
-
-/* What commits before its position is to be seen by every snapshot from now on, what commits after it comes in the log. */
-static bool
-make_slot(SinkWorker *worker)
-{
-	SinkCopied	nothing = {0};
-	XLogRecPtr	position;
-
-	worker_set_state(worker->slot, WORKER_STARTING,
-					 "the replication slot is made once all running transactions have ended");
-	changes_drop_slot(worker->sink->slot);
-	position = changes_create_slot(worker->sink->slot, worker->sink->owner);
-	worker_commit();
-	worker_begin(worker->slot);
-	catalog_sink_copied_save(worker->sink->id, &nothing);
-	worker_commit();
-	sink_set_phase(worker, "copying", NULL, position);
-	return worker->sink->consistent_point == position;
 }
 
 /* Everything that a copy needs to go on is still there; one into several indexes begins anew. */
@@ -221,84 +184,8 @@ can_go_on(SinkWorker *worker)
 
 	return strcmp(sink->phase, "copying") == 0 && sink->physical_index != NULL &&
 		strchr(sink->index, '{') == NULL &&
-		!XLogRecPtrIsInvalid(sink->consistent_point) && changes_slot_is_usable(sink->slot) &&
+		!XLogRecPtrIsInvalid(sink->consistent_point) && sink_slot_is_usable(sink) &&
 		sink_index_is_half_made(worker->client, sink, sink->physical_index);
-}
-
-static List *
-leaves_of(Oid relation)
-{
-	List	   *leaves = get_rel_relkind(relation) == RELKIND_PARTITIONED_TABLE ?
-		find_all_inheritors(relation, NoLock, NULL) : list_make1_oid(relation);
-
-	list_sort(leaves, list_oid_cmp);
-	return leaves;
-}
-
-/* some of its blocks, as many as there is room for; how many */
-static int64
-copy_leaf(CopyState *copy, const RelationDescription *relation, Oid leaf_id, int64 room)
-{
-	Relation	leaf = try_relation_open(leaf_id, AccessShareLock);
-	SinkCopied *copied = &copy->copied;
-	int64		blocks = 0;
-
-	if (leaf == NULL)
-		return 0;
-	if (copied->leaf != leaf_id || copied->file != leaf->rd_rel->relfilenode)
-		copied->blocks = 0;
-	copied->leaf = leaf_id;
-	copied->file = leaf->rd_rel->relfilenode;
-	if (RELKIND_HAS_STORAGE(leaf->rd_rel->relkind))
-	{
-		blocks = Min(room, (int64) RelationGetNumberOfBlocks(leaf) - copied->blocks);
-		if (blocks > 0)
-			copy_blocks(relation, leaf_id, copied->blocks, copied->blocks + blocks,
-						copy_filter(copy->worker->sink), copy_row, copy);
-		copied->blocks += Max(blocks, 0);
-	}
-	else if (leaf->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
-		copy_blocks(relation, leaf_id, -1, -1, copy_filter(copy->worker->sink), copy_row, copy);
-	relation_close(leaf, AccessShareLock);
-	return Max(blocks, 0);
-}
-
-/* in a transaction; false when all is read */
-static bool
-copy_portion(CopyState *copy, const RelationDescription *relation)
-{
-	List	   *leaves = leaves_of(relation->relation);
-	int64		room = Max((int64) copy->worker->sink->bulk_bytes * PORTION_REQUESTS / BLCKSZ, 1);
-	ListCell   *cell;
-
-	foreach(cell, leaves)
-	{
-		if (lfirst_oid(cell) < copy->copied.leaf)
-			continue;
-		room -= copy_leaf(copy, relation, lfirst_oid(cell), room);
-		if (room <= 0)
-			return true;
-	}
-	return false;
-}
-
-/* What was read is in the index or a dead letter before it is noted as copied. */
-static void
-note_portion(CopyState *copy)
-{
-	SinkWorker *worker = copy->worker;
-
-	send_bulk(copy);
-	settled_or_error(bulk_settle(copy->bulk));
-	sink_store_refusals(worker, copy->bulk);
-	worker_begin(worker->slot);
-	catalog_sink_copied_save(worker->sink->id, &copy->copied);
-	worker_commit();
-	sink_totals_save(worker);
-	if (worker_should_stop())
-		proc_exit(0);
-	if (sink_has_changed(worker))
-		worker_leave();
 }
 
 static void
@@ -339,10 +226,12 @@ copy_rows(SinkWorker *worker, CopyState *copy, MemoryContext context)
 		}
 		else if (!document_plan_fits(copy->plan, relation))
 			refuse_other_shape(worker);
-		more = copy_portion(copy, relation);
+		more = portion_read(worker->sink, relation, &copy->copied, copy_row, copy);
 		worker_commit();
 		MemoryContextSwitchTo(context);
-		note_portion(copy);
+		send_bulk(copy);
+		sink_settle(worker, copy->bulk, bulk_settle);
+		sink_note_portion(worker, copy->bulk, &copy->copied);
 	}
 }
 
@@ -367,7 +256,7 @@ sink_build(SinkWorker *worker)
 	CopyState	copy = {worker};
 
 	if (alias_may_be_taken(worker) &&
-		(can_go_on(worker) || (make_index(worker, context) && make_slot(worker))))
+		(can_go_on(worker) || (make_index(worker, context) && sink_make_slot(worker, "copying"))))
 	{
 		initStringInfo(&copy.id);
 		initStringInfo(&copy.index);

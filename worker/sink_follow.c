@@ -13,7 +13,6 @@
 #include "access/xlog.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "replication/slot.h"
 #include "storage/ipc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -32,8 +31,6 @@
 #define IDLE_FIRST_MS 5
 #define IDLE_LONGEST_MS 200
 #define LOOK_AGAIN_MS 1000		/* at the catalog */
-#define PATIENCE_MS 5000		/* until the index is looked at, and the catalog again */
-#define CALLBACK_PATIENCE_MS 60000	/* the same, while a transaction is being told: it is then told again */
 
 /* a row to be read from the table, as its change left a large value out */
 typedef struct Reread
@@ -71,38 +68,6 @@ typedef struct Following
 
 /* ---------------------------------------------------------------- sending */
 
-/*
- * Elasticsearch is away for so long that the log kept for it passes the sink's bound: the slot is given
- * up.  The next process waits for Elasticsearch before it makes another, and copies the table anew.
- */
-static void
-give_up_slot(SinkWorker *worker)
-{
-	Sink	   *sink = worker->sink;
-	uint64		lag = changes_slot_lag(sink->slot);
-	char	   *slot;
-
-	if (sink->max_wal_lag == 0 || lag <= (uint64) sink->max_wal_lag)
-		return;
-	sink_note_lost_slot(worker,
-						psprintf("the replication slot was given up: it kept " UINT64_FORMAT
-								 " bytes of the write-ahead log, more than max_wal_lag; "
-								 "the index is built anew once Elasticsearch answers", lag));
-	ereport(LOG,
-			(errmsg("clickstream sink \"%s\" gives up its replication slot \"%s\"", sink->name,
-					sink->slot),
-			 errdetail("It kept " UINT64_FORMAT " bytes of the write-ahead log, and max_wal_lag is "
-					   INT64_FORMAT ".", lag, sink->max_wal_lag),
-			 errhint("The index is built anew by itself once Elasticsearch answers.")));
-	slot = MemoryContextStrdup(TopMemoryContext, sink->slot);
-	/* reads the sink anew */
-	sink_set_phase(worker, "new", NULL, InvalidXLogRecPtr);
-	if (MyReplicationSlot)
-		ReplicationSlotRelease();
-	changes_drop_slot(slot);
-	worker_leave();
-}
-
 /* an index that was there has been deleted */
 static bool
 a_date_is_lost(Following *follow, char **why)
@@ -125,7 +90,7 @@ look_around(Following *follow)
 		proc_exit(0);
 	if (sink_has_changed(follow->worker))
 		worker_leave();
-	give_up_slot(follow->worker);
+	sink_give_up_slot(follow->worker);
 	if (sink_index_look(follow->worker->client, follow->sink, &why) != INDEX_MISSING &&
 		!a_date_is_lost(follow, &why))
 		return;
@@ -144,8 +109,8 @@ look_around(Following *follow)
 static void
 leave_after_patience(Following *follow, TimestampTz since)
 {
-	int			patience = elasticsearch_refuses_us(follow->worker->client) ? PATIENCE_MS :
-		CALLBACK_PATIENCE_MS;
+	int			patience = elasticsearch_refuses_us(follow->worker->client) ? SINK_PATIENCE_MS :
+		SINK_LONG_PATIENCE_MS;
 
 	if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), patience))
 		worker_leave();
@@ -806,52 +771,12 @@ one_round(Following *follow)
 
 /* ---------------------------------------------------------------- the start */
 
-/* false when the phase is now another */
-static bool
-index_is_there(SinkWorker *worker)
-{
-	for (;;)
-	{
-		char	   *why = NULL;
-
-		worker_set_state(worker->slot, WORKER_CONNECTING, NULL);
-		switch (sink_index_look(worker->client, worker->sink, &why))
-		{
-			case INDEX_OURS:
-				worker->attempt = 0;
-				return true;
-			case INDEX_MISSING:
-				ereport(LOG,
-						(errmsg("the index of clickstream sink \"%s\" is gone, and is built anew",
-								worker->sink->name)));
-				sink_set_phase(worker, "new", NULL, InvalidXLogRecPtr);
-				return false;
-			case INDEX_FOREIGN:
-				worker_set_error(worker->slot, why);
-				sink_set_phase(worker, "diverged", NULL, InvalidXLogRecPtr);
-				return false;
-			case INDEX_NO_ALIAS:
-			case INDEX_NO_ANSWER:
-				give_up_slot(worker);
-				sink_wait(worker, why);
-				if (strcmp(worker->sink->phase, "following") != 0)
-					return false;
-				break;
-		}
-	}
-}
-
 static bool
 slot_is_there(SinkWorker *worker)
 {
-	if (changes_slot_is_usable(worker->sink->slot))
+	if (sink_slot_is_usable(worker->sink))
 		return true;
-	sink_note_lost_slot(worker, "the replication slot was lost: the index is built anew");
-	ereport(LOG,
-			(errmsg("replication slot \"%s\" of clickstream sink \"%s\" was lost: its index is built anew",
-					worker->sink->slot, worker->sink->name),
-			 errhint("If it kept more WAL than max_slot_wal_keep_size allows, that setting may be raised.")));
-	sink_set_phase(worker, "new", NULL, InvalidXLogRecPtr);
+	sink_lose_slot(worker);
 	return false;
 }
 
@@ -878,7 +803,7 @@ follow_start(Following *follow, SinkWorker *worker)
 	BulkOptions options = sink_bulk_options(worker->sink, worker->sink->alias, worker->slot);
 
 	options.in_flight = elasticsearch_in_flight(worker->client);
-	options.patience_ms = PATIENCE_MS;
+	options.patience_ms = SINK_PATIENCE_MS;
 	follow->context = CurrentMemoryContext;
 	follow->worker = worker;
 	follow->sink = worker->sink;
@@ -912,7 +837,7 @@ sink_follow(SinkWorker *worker)
 	MemoryContext context;
 	Following  *follow;
 
-	if (!index_is_there(worker) || !slot_is_there(worker))
+	if (!sink_index_is_there(worker) || !slot_is_there(worker))
 		return;
 	context = AllocSetContextCreate(TopMemoryContext, "clickstream following",
 									ALLOCSET_DEFAULT_SIZES);

@@ -3,7 +3,8 @@
  *		The life of a sink worker: write-ahead log -> change -> document -> bulk -> acknowledged -> confirmed.
  *
  * Owns the order of its phases and what is read from and written to the catalog.  A new sink first
- * copies the table (sink_build.c), then follows the log (sink_follow.c); never both, because
+ * copies the table (sink_build.c), then follows the log (sink_follow.c); one that lost its place in the log
+ * compares first (sink_recover.c).  Never two of these at a time, because
  * Elasticsearch forgets the versions of deleted documents after a minute, and a copy's older document
  * that came later would bring one back.
  *
@@ -24,6 +25,7 @@
 #include "same.h"
 #include "sink.h"
 #include "sink_api.h"
+#include "sink_index.h"
 #include "worker.h"
 
 PGDLLEXPORT void clickstream_sink_main(Datum main_arg);
@@ -189,6 +191,35 @@ sink_wait(SinkWorker *worker, const char *why)
 	sink_load(worker);
 }
 
+/* A portion is interrupted by an error: what it did is done again. */
+void
+sink_settle(SinkWorker *worker, Bulk *bulk, bool (*settled) (Bulk *bulk))
+{
+	TimestampTz since = GetCurrentTimestamp();
+
+	while (!settled(bulk))
+		if (elasticsearch_refuses_us(worker->client) ||
+			TimestampDifferenceExceeds(since, GetCurrentTimestamp(), SINK_LONG_PATIENCE_MS))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("Elasticsearch does not take the documents of the table"),
+					 errdetail("It goes on where it was.")));
+}
+
+void
+sink_note_portion(SinkWorker *worker, Bulk *bulk, const SinkCopied *copied)
+{
+	sink_store_refusals(worker, bulk);
+	worker_begin(worker->slot);
+	catalog_sink_copied_save(worker->sink->id, copied);
+	worker_commit();
+	sink_totals_save(worker);
+	if (worker_should_stop())
+		proc_exit(0);
+	if (sink_has_changed(worker))
+		worker_leave();
+}
+
 void
 sink_acknowledge(SinkWorker *worker, XLogRecPtr position)
 {
@@ -212,6 +243,7 @@ sink_bulk_options(const Sink *sink, const char *alias, WorkerSlot *slot)
 		.slot = slot,
 		.working_state = WORKER_RUNNING,
 		.pipeline = sink->pipeline,
+		.version_base = sink->version_base,
 		.create_only = sink->create_only,
 		.many_indexes = sink->data_stream || strchr(sink->index, '{') != NULL
 	};
@@ -247,6 +279,42 @@ sink_put_row(Bulk *bulk, const DocumentPlan *plan, const ColumnValue *values, XL
 	bulk_end_index(bulk);
 }
 
+bool
+sink_index_is_there(SinkWorker *worker)
+{
+	char	   *phase = MemoryContextStrdup(TopMemoryContext, worker->sink->phase);
+
+	for (;;)
+	{
+		char	   *why = NULL;
+
+		worker_set_state(worker->slot, WORKER_CONNECTING, NULL);
+		switch (sink_index_look(worker->client, worker->sink, &why))
+		{
+			case INDEX_OURS:
+				worker->attempt = 0;
+				return true;
+			case INDEX_MISSING:
+				ereport(LOG,
+						(errmsg("the index of clickstream sink \"%s\" is gone, and is built anew",
+								worker->sink->name)));
+				sink_set_phase(worker, "new", NULL, InvalidXLogRecPtr);
+				return false;
+			case INDEX_FOREIGN:
+				worker_set_error(worker->slot, why);
+				sink_set_phase(worker, "diverged", NULL, InvalidXLogRecPtr);
+				return false;
+			case INDEX_NO_ALIAS:
+			case INDEX_NO_ANSWER:
+				sink_give_up_slot(worker);
+				sink_wait(worker, why);
+				if (strcmp(worker->sink->phase, phase) != 0)
+					return false;
+				break;
+		}
+	}
+}
+
 /* ---------------------------------------------------------------- the life */
 
 void
@@ -263,7 +331,8 @@ static void
 rest(SinkWorker *worker)
 {
 	worker_set_state(worker->slot, WORKER_STOPPED,
-					 "the index is not what this sink wrote: clickstream.resync_sink builds one anew");
+					 "the index is not what this sink wrote: clickstream.check_sink(repair => true) mends it, "
+					 "clickstream.resync_sink builds one anew");
 	while (!worker_should_stop() && !sink_has_changed(worker))
 		worker_sleep(1000, "ClickstreamSinkDiverged");
 	if (!worker_should_stop())
@@ -282,6 +351,8 @@ live(SinkWorker *worker)
 			sink_follow(worker);
 		else if (strcmp(phase, "diverged") == 0)
 			rest(worker);
+		else if (strcmp(phase, "mending") == 0)
+			sink_recover(worker);
 		else
 			sink_build(worker);
 	}

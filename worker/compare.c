@@ -1,0 +1,194 @@
+/*
+ * compare.c
+ *		Rows held against the documents that an index has for them.
+ *
+ * Owns the question, some hundred documents at a time, and what counts as equal.  Changes nothing.
+ * Called by inquiry_check_sink.c and sink_recover.c.
+ */
+#include "postgres.h"
+
+#include <jansson.h>
+
+#include "utils/memutils.h"
+
+#include "compare.h"
+#include "sink_stream.h"
+
+#define ROWS_AT_ONCE 500
+#define BYTES_AT_ONCE ((Size) 8 * 1024 * 1024)
+
+struct Compare
+{
+	Elasticsearch *client;
+	const Sink *sink;
+	const char *path;
+	bool		contents;		/* what is in a document is compared, too */
+	CompareEach each;
+	void	   *arg;
+	MemoryContext context;		/* of the texts below */
+	int			n;
+	Size		bytes;			/* of the documents */
+	ComparedRow rows[ROWS_AT_ONCE];
+	StringInfoData document;
+};
+
+/* a pipeline changes documents; with op_type create they stay as they were first */
+static bool
+can_tell_contents(const Sink *sink)
+{
+	return sink->pipeline == NULL && !sink->create_only;
+}
+
+Compare *
+compare_open(Elasticsearch *client, const Sink *sink, CompareEach each, void *arg)
+{
+	Compare    *compare = palloc0(sizeof(Compare));
+
+	compare->client = client;
+	compare->sink = sink;
+	compare->path = elasticsearch_index_path(client, sink->alias, "/_mget");
+	compare->contents = can_tell_contents(sink);
+	compare->each = each;
+	compare->arg = arg;
+	compare->context = AllocSetContextCreate(CurrentMemoryContext, "rows to compare",
+											 ALLOCSET_DEFAULT_SIZES);
+	initStringInfo(&compare->document);
+	return compare;
+}
+
+/* ---------------------------------------------------------------- what counts as equal */
+
+/* a column that came later is NULL in the rows of before, whose documents have no such field: to a search it is the same */
+static void
+forget_nulls(json_t *document)
+{
+	const char *field;
+	json_t	   *value;
+	void	   *next;
+
+	json_object_foreach_safe(document, next, field, value)
+	{
+		if (json_is_null(value))
+			json_object_del(document, field);
+	}
+}
+
+/* The text as it was sent, as Elasticsearch keeps it; or, if it was written anew, its meaning. */
+static bool
+same_document(const char *document, json_t *source)
+{
+	json_t	   *ours = json_loads(document, JSON_DECODE_INT_AS_REAL, NULL);
+	bool		same;
+
+	forget_nulls(ours);
+	forget_nulls(source);
+	same = ours != NULL && json_equal(ours, source);
+	json_decref(ours);
+	return same;
+}
+
+static void
+judge(Compare *compare, ComparedRow *row, json_t *reply)
+{
+	json_t	   *source = json_object_get(reply, "_source");
+
+	/* versions are multiples of eight: as a double it is exact */
+	row->version = (uint64) json_number_value(json_object_get(reply, "_version"));
+	if (source == NULL)
+		row->difference = DOCUMENT_MISSING;
+	else if (compare->contents && !same_document(row->document, source))
+		row->difference = DOCUMENT_DIFFERENT;
+	else
+		row->difference = DOCUMENT_SAME;
+	compare->each(compare->arg, row);
+}
+
+/* ---------------------------------------------------------------- asking */
+
+static char *
+question(const Compare *compare)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (int i = 0; i < compare->n; i++)
+		appendStringInfo(&text, "%s{%s}", i == 0 ? "{\"docs\":[" : ",", compare->rows[i].address);
+	appendStringInfoString(&text, "]}");
+	return text.data;
+}
+
+static char *
+ask_index(Compare *compare)
+{
+	ElasticsearchReply reply;
+	json_t	   *root;
+	json_t	   *documents;
+	char	   *why = NULL;
+
+	elasticsearch_ask(compare->client, "POST", compare->path, question(compare), &reply);
+	if (reply.status != 200)
+		return elasticsearch_error(&reply, NULL);
+	root = json_loadb(reply.text, reply.length, JSON_DECODE_INT_AS_REAL, NULL);
+	documents = json_object_get(root, "docs");
+	if (json_array_size(documents) != compare->n)
+		why = pstrdup("the answer could not be read");
+	for (int i = 0; why == NULL && i < compare->n; i++)
+		judge(compare, &compare->rows[i], json_array_get(documents, i));
+	json_decref(root);
+	return why;
+}
+
+/* a data stream tells which ids it has, and no contents */
+static char *
+ask_stream(Compare *compare)
+{
+	char	   *ids[ROWS_AT_ONCE];
+	bool		found[ROWS_AT_ONCE];
+	char	   *why;
+
+	for (int i = 0; i < compare->n; i++)
+		ids[i] = document_address_part(compare->rows[i].address, compare->rows[i].length, "_id");
+	why = sink_stream_find(compare->client, compare->sink, ids, compare->n, found);
+	for (int i = 0; why == NULL && i < compare->n; i++)
+	{
+		compare->rows[i].difference = found[i] ? DOCUMENT_SAME : DOCUMENT_MISSING;
+		compare->each(compare->arg, &compare->rows[i]);
+	}
+	return why;
+}
+
+char *
+compare_rest(Compare *compare)
+{
+	char	   *why = NULL;
+
+	if (compare->n > 0)
+		why = compare->sink->data_stream ? ask_stream(compare) : ask_index(compare);
+	if (why)
+		return why;
+	compare->n = 0;
+	compare->bytes = 0;
+	MemoryContextReset(compare->context);
+	return NULL;
+}
+
+char *
+compare_add(Compare *compare, const DocumentPlan *plan, const ColumnValue *values,
+			const char *address, int length)
+{
+	MemoryContext old = MemoryContextSwitchTo(compare->context);
+	char	   *why = NULL;
+
+	resetStringInfo(&compare->document);
+	document_append(plan, values, &compare->document);
+	compare->rows[compare->n++] = (ComparedRow) {
+		.address = pnstrdup(address, length),
+		.length = length,
+		.document = pnstrdup(compare->document.data, compare->document.len)
+	};
+	compare->bytes += compare->document.len;
+	if (compare->n == ROWS_AT_ONCE || compare->bytes >= BYTES_AT_ONCE)
+		why = compare_rest(compare);
+	MemoryContextSwitchTo(old);
+	return why;
+}
