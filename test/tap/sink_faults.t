@@ -118,7 +118,7 @@ sql(q{INSERT INTO bounded VALUES (2, 'two'); DELETE FROM bounded WHERE id = 1});
 wait_until(sub { sql(q{UPDATE bounded SET body = body || '!'}); sql(q{SELECT state = 'waiting' FROM clickstream.stat_sinks WHERE sink = 'bounded'}) eq 't' },
     'bounded: waits for Elasticsearch');
 sql("CREATE TABLE IF NOT EXISTS noise (i int); INSERT INTO noise VALUES ($_); SELECT pg_switch_wal()") for 1 .. 3;
-wait_for($node, q{SELECT phase = 'new' FROM clickstream.sinks WHERE sink = 'bounded'}, 'bounded: begins anew');
+wait_for($node, q{SELECT phase = 'mending' FROM clickstream.sinks WHERE sink = 'bounded'}, 'bounded: gives up');
 wait_for($node, q{SELECT NOT EXISTS (SELECT FROM pg_replication_slots r JOIN clickstream.sinks s ON s.slot = r.slot_name WHERE s.sink = 'bounded')}, 'bounded: the slot is given up');
 like(slurp_file($node->logfile), qr/sink "bounded" gives up its replication slot.*It kept \d+ bytes of the write-ahead log, and max_wal_lag is 16777216/s, 'bounded: the log says so');
 is(sql(q{SELECT slot_lost_at > now() - interval '1 minute', slot_lost_because LIKE 'the replication slot was given up: it kept % bytes%' FROM clickstream.stat_sinks WHERE sink = 'bounded'}),
@@ -126,7 +126,7 @@ is(sql(q{SELECT slot_lost_at > now() - interval '1 minute', slot_lost_because LI
 is(es_count("$alias-bounded"), 1, 'bounded: the old index still serves searches');
 sql(q{INSERT INTO bounded VALUES (3, 'three')});
 sql("ALTER SERVER away OPTIONS (SET url '$ENV{ES_URL}')");
-acknowledged('bounded', 'bounded: built anew, unaided');
+acknowledged('bounded', 'bounded: mended, unaided');
 is_deeply([ sort keys %{ es_search("$alias-bounded") } ], [ 2, 3 ], 'bounded: the documents are the rows');
 is(sql($its_slot), 1, 'bounded: a slot again');
 my (undef, undef, $refused) = $node->psql('postgres', q{SELECT clickstream.alter_sink('bounded', max_wal_lag => '1 MB')});
