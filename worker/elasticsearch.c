@@ -376,6 +376,18 @@ elasticsearch_ask(Elasticsearch *client, const char *method, const char *path, c
 }
 
 char *
+elasticsearch_command(Elasticsearch *client, const char *method, const char *path, const char *body,
+					  bool missing_is_well)
+{
+	ElasticsearchReply reply;
+
+	elasticsearch_ask(client, method, path, body, &reply);
+	if (reply.status == 200 || (missing_is_well && reply.status == 404))
+		return NULL;
+	return elasticsearch_error(&reply, NULL);
+}
+
+char *
 elasticsearch_index_path(Elasticsearch *client, const char *index, const char *rest)
 {
 	char	   *escaped = curl_easy_escape(client->easy, index, 0);

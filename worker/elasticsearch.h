@@ -59,6 +59,10 @@ extern void elasticsearch_finish(Elasticsearch *client, ElasticsearchReply *repl
 extern void elasticsearch_ask(Elasticsearch *client, const char *method, const char *path,
 							  const char *body, ElasticsearchReply *reply);
 
+/* the same where the answer is of no interest: NULL when it went well, or why not */
+extern char *elasticsearch_command(Elasticsearch *client, const char *method, const char *path,
+								   const char *body, bool missing_is_well);
+
 /* The last answer was that we are nobody, or may not; or no connection came about that we trust. */
 extern bool elasticsearch_refuses_us(const Elasticsearch *client);
 

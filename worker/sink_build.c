@@ -27,6 +27,7 @@
 #include "sink.h"
 #include "sink_dates.h"
 #include "sink_index.h"
+#include "sink_swap.h"
 #include "worker.h"
 
 typedef struct CopyState
@@ -94,6 +95,8 @@ make_index(SinkWorker *worker, MemoryContext context)
 	char	   *why = NULL;
 	char	   *physical = sink_index_free_name(worker->client, worker->sink, &why);
 
+	/* afterwards nothing leads to it any more */
+	(void) sink_swap_clear(worker->client, worker->sink, true);
 	if (physical)
 	{
 		sink_set_phase(worker, "copying", physical, InvalidXLogRecPtr);
@@ -238,7 +241,7 @@ copy_rows(SinkWorker *worker, CopyState *copy, MemoryContext context)
 static void
 swap_in(SinkWorker *worker)
 {
-	char	   *why = sink_index_swap_in(worker->client, worker->sink,
+	char	   *why = sink_swap_in(worker->client, worker->sink,
 										 worker->sink->physical_index);
 
 	if (why)

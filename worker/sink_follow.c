@@ -25,12 +25,15 @@
 #include "sink_dates.h"
 #include "sink_index.h"
 #include "sink_lag.h"
+#include "sink_swap.h"
 #include "worker.h"
 
 #define READ_BYTES ((uint64) 1024 * 1024)
 #define IDLE_FIRST_MS 5
 #define IDLE_LONGEST_MS 200
 #define LOOK_AGAIN_MS 1000		/* at the catalog */
+#define OLD_INDEX_MS 2000		/* until an index that was swapped out is deleted, if nobody reads it */
+#define OLD_INDEX_LONGEST_MS (5 * 60 * 1000)	/* or if somebody does: as long as its scrolls may last */
 
 /* a row to be read from the table, as its change left a large value out */
 typedef struct Reread
@@ -64,6 +67,8 @@ typedef struct Following
 	int			bulk_wait_ms;
 	int			idle_ms;
 	TimestampTz looked_at;		/* when the catalog was compared last */
+	TimestampTz begun_at;
+	bool		cleared;		/* nothing is left of an index before this one */
 } Following;
 
 /* ---------------------------------------------------------------- sending */
@@ -726,6 +731,18 @@ pause_at_end(Following *follow, bool urgent)
 		worker_sleep(ms, "ClickstreamSinkIdle");
 }
 
+/* searches that began before the swap are given time to end */
+static void
+clear_old_index(Following *follow)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (follow->cleared || !TimestampDifferenceExceeds(follow->begun_at, now, OLD_INDEX_MS))
+		return;
+	follow->cleared = sink_swap_clear(follow->worker->client, follow->sink,
+									  TimestampDifferenceExceeds(follow->begun_at, now, OLD_INDEX_LONGEST_MS));
+}
+
 static void
 look_at_catalog(Following *follow)
 {
@@ -734,6 +751,7 @@ look_at_catalog(Following *follow)
 	sink_totals_save(follow->worker);
 	if (sink_has_changed(follow->worker))
 		worker_leave();
+	clear_old_index(follow);
 	follow->looked_at = GetCurrentTimestamp();
 }
 
@@ -809,7 +827,7 @@ follow_start(Following *follow, SinkWorker *worker)
 	follow->sink = worker->sink;
 	follow->bulk_wait_ms = (int) Min(Max(duration_us(worker->sink->bulk_wait) / 1000, 0), 60000);
 	follow->idle_ms = IDLE_FIRST_MS;
-	follow->looked_at = GetCurrentTimestamp();
+	follow->looked_at = follow->begun_at = GetCurrentTimestamp();
 	follow->plan_context = AllocSetContextCreate(CurrentMemoryContext, "document plan",
 												 ALLOCSET_SMALL_SIZES);
 	follow->reread_context = AllocSetContextCreate(CurrentMemoryContext, "rows to read again",

@@ -5,7 +5,7 @@
  * Owns what a sink does with an index as a whole; documents are bulk.c's.  The option `index` names an
  * alias, and the index behind it is called <alias>-000001 and so on: a resync builds the next one
  * beside it and swaps.  The mapping's _meta says who made an index, and nothing here touches one that
- * says otherwise, but for sink_index_swap_in, which takes the alias away from it.  Called by
+ * says otherwise, but for sink_swap.c, which takes the alias away from it.  Called by
  * sink_main.c.
  */
 #include "postgres.h"
@@ -215,23 +215,10 @@ sink_index_free_name(Elasticsearch *client, const Sink *sink, char **why)
 	return NULL;
 }
 
-/* NULL when it went well */
-static char *
-command(Elasticsearch *client, const char *method, const char *path, const char *body,
-		bool missing_is_well)
-{
-	ElasticsearchReply reply;
-
-	elasticsearch_ask(client, method, path, body, &reply);
-	if (reply.status == 200 || (missing_is_well && reply.status == 404))
-		return NULL;
-	return elasticsearch_error(&reply, NULL);
-}
-
 char *
 sink_index_refresh(Elasticsearch *client, const char *alias)
 {
-	return command(client, "POST", elasticsearch_index_path(client, alias, "/_refresh"), NULL, false);
+	return elasticsearch_command(client, "POST", elasticsearch_index_path(client, alias, "/_refresh"), NULL, false);
 }
 
 char *
@@ -313,7 +300,7 @@ delete_left_over(Elasticsearch *client, const Sink *sink, const char *copy_alias
 
 	json_object_foreach(root, name, index)
 		if (why == NULL && is_ours(sink, index))
-			why = command(client, "DELETE", elasticsearch_index_path(client, name, ""), NULL, true);
+			why = elasticsearch_command(client, "DELETE", elasticsearch_index_path(client, name, ""), NULL, true);
 	json_decref(root);
 	return why;
 }
@@ -329,7 +316,7 @@ sink_index_make(Elasticsearch *client, const Sink *sink, const DocumentPlan *pla
 		return sink_stream_make(client, sink, plan, physical);
 	why = delete_left_over(client, sink, alias);
 	if (why == NULL)
-		why = command(client, "DELETE", elasticsearch_index_path(client, physical, ""), NULL, true);
+		why = elasticsearch_command(client, "DELETE", elasticsearch_index_path(client, physical, ""), NULL, true);
 	return why ? why : sink_index_put(client, sink, plan, physical, list_make1(alias));
 }
 
@@ -343,89 +330,7 @@ sink_index_put(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan
 								  sink, plan, aliases, &refused);
 }
 
-/* ---------------------------------------------------------------- swapping it in */
-
-static void
-append_action(StringInfo body, const char *action, const char *index, const char *alias)
-{
-	if (body->data[body->len - 1] != '[')
-		appendStringInfoChar(body, ',');
-	appendStringInfo(body, "{\"%s\":{\"index\":", action);
-	json_append_string(body, index, strlen(index));
-	if (alias)
-	{
-		appendStringInfoString(body, ",\"alias\":");
-		json_append_string(body, alias, strlen(alias));
-	}
-	appendStringInfoString(body, "}}");
-}
-
-/* what the alias leads to now: deleted if it is ours, else only left by the alias */
-static char *
-append_farewells(Elasticsearch *client, const Sink *sink, json_t *arriving, StringInfo body)
-{
-	json_t	   *root;
-	json_t	   *index;
-	const char *name;
-	char	   *why = sink_index_behind(client, sink->alias, &root);
-
-	json_object_foreach(root, name, index)
-	{
-		if (json_object_get(arriving, name))
-			continue;
-		if (is_ours(sink, index))
-			append_action(body, "remove_index", name, NULL);
-		else
-			append_action(body, "remove", name, sink->alias);
-	}
-	json_decref(root);
-	return why;
-}
-
-/* the alias leads to it, and no alias of the copy does; that of a date stands in the name of the copy's */
-static void
-append_arrival(const Sink *sink, const char *name, const char *physical, StringInfo body)
-{
-	append_action(body, "add", name, sink->alias);
-	append_action(body, "remove", name, sink_index_copy_alias(physical));
-	if (strcmp(name, physical) == 0)
-		return;
-	append_action(body, "add", name, sink_dates_name(name));
-	append_action(body, "remove", name, sink_index_copy_alias(name));
-}
-
-static void
-append_arrivals(const Sink *sink, json_t *arriving, const char *physical, StringInfo body)
-{
-	json_t	   *index;
-	const char *name;
-
-	json_object_foreach(arriving, name, index)
-		append_arrival(sink, name, physical, body);
-}
-
-char *
-sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical)
-{
-	char	   *alias = sink_index_copy_alias(physical);
-	StringInfoData body;
-	json_t	   *arriving;
-	char	   *why;
-
-	/* before that a search would find few of its documents, or none */
-	why = sink_index_refresh(client, alias);
-	if (why == NULL && sink->data_stream)
-		return sink_stream_swap_in(client, sink, physical);
-	if (why || (why = sink_index_behind(client, alias, &arriving)) != NULL)
-		return why;
-	initStringInfo(&body);
-	appendStringInfoString(&body, "{\"actions\":[");
-	why = append_farewells(client, sink, arriving, &body);
-	append_arrivals(sink, arriving, physical, &body);
-	json_decref(arriving);
-	appendStringInfoString(&body, "]}");
-	return why ? why : command(client, "POST", "/_aliases", body.data, false);
-}
+/* ---------------------------------------------------------------- new columns */
 
 static bool
 has_all(json_t *fields, const DocumentPlan *plan, int which)

@@ -57,9 +57,6 @@ extern char *sink_index_put_mapping(Elasticsearch *client, const char *path, Sin
 extern char *sink_index_refresh(Elasticsearch *client, const char *alias);
 extern char *sink_index_copy_alias(const char *physical);
 
-/* the alias leads to this index from now on; what it led to, if it was this sink's, is deleted */
-extern char *sink_index_swap_in(Elasticsearch *client, const Sink *sink, const char *physical);
-
 /* fields that are new in the plan reach the mapping */
 extern char *sink_index_extend(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
 							   bool *refused);

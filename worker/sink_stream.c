@@ -9,8 +9,7 @@
  *
  * Elasticsearch makes a stream when the first document is created in it.  So an empty one is made by a
  * document that it refuses, for want of a time: that needs no right beyond those of writing and no other part
- * of the server.  Streams that a resync leaves behind are deleted, or the log says what is left where the
- * server does not do that.  Called by sink_index.c, sink_build.c and inquiry_check_sink.c.
+ * of the server.  Called by sink_index.c, sink_swap.c and compare.c.
  */
 #include "postgres.h"
 
@@ -27,16 +26,6 @@ static const char *
 stream_of(json_t *index)
 {
 	return json_string_value(json_object_get(index, "data_stream"));
-}
-
-/* NULL when it went well */
-static char *
-command(Elasticsearch *client, const char *method, const char *path, const char *body)
-{
-	ElasticsearchReply reply;
-
-	elasticsearch_ask(client, method, path, body, &reply);
-	return reply.status == 200 ? NULL : elasticsearch_error(&reply, NULL);
 }
 
 /* ---------------------------------------------------------------- making one */
@@ -87,7 +76,7 @@ is_ours(Elasticsearch *client, const Sink *sink, const char *name)
 static char *
 probe(Elasticsearch *client, const Sink *sink, const char *stream)
 {
-	char	   *why = command(client, "POST", elasticsearch_index_path(client, stream, "/_bulk"), PROBE);
+	char	   *why = elasticsearch_command(client, "POST", elasticsearch_index_path(client, stream, "/_bulk"), PROBE, false);
 
 	if (why == NULL && !is_ours(client, sink, stream))
 		why = "the server made none";
@@ -101,9 +90,9 @@ add_alias(Elasticsearch *client, const char *stream, const char *alias)
 
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"actions\":[");
-	sink_stream_append_alias(&body, "add", stream, alias);
+	sink_stream_append_alias(&body, "add", stream, alias, true);
 	appendStringInfoString(&body, "]}");
-	return command(client, "POST", "/_aliases", body.data);
+	return elasticsearch_command(client, "POST", "/_aliases", body.data, false);
 }
 
 char *
@@ -129,7 +118,8 @@ sink_stream_is_half_made(Elasticsearch *client, const Sink *sink, const char *st
 /* ---------------------------------------------------------------- the alias */
 
 void
-sink_stream_append_alias(StringInfo body, const char *action, const char *stream, const char *alias)
+sink_stream_append_alias(StringInfo body, const char *action, const char *stream, const char *alias,
+						 bool writes)
 {
 	if (body->data[body->len - 1] != '[')
 		appendStringInfoChar(body, ',');
@@ -137,72 +127,18 @@ sink_stream_append_alias(StringInfo body, const char *action, const char *stream
 	json_append_string(body, stream, strlen(stream));
 	appendStringInfoString(body, ",\"alias\":");
 	json_append_string(body, alias, strlen(alias));
-	appendStringInfoString(body, strcmp(action, "add") == 0 ? ",\"is_write_index\":true}}" : "}}");
+	appendStringInfoString(body, writes ? ",\"is_write_index\":true}}" : "}}");
 }
 
-/* the streams behind the alias, each once; those of others, and indexes, only leave it */
-static List *
-append_farewells(const Sink *sink, json_t *behind, const char *stream, StringInfo body)
-{
-	json_t	   *index;
-	const char *physical;
-	List	   *seen = NIL;
-	List	   *old = NIL;
-	ListCell   *cell;
-
-	json_object_foreach(behind, physical, index)
-	{
-		const char *name = stream_of(index) ? stream_of(index) : physical;
-
-		foreach(cell, seen)
-			if (strcmp(lfirst(cell), name) == 0)
-				break;
-		if (cell != NULL || strcmp(name, stream) == 0)
-			continue;
-		seen = lappend(seen, pstrdup(name));
-		sink_stream_append_alias(body, "remove", name, sink->alias);
-		if (stream_of(index) && sink_index_is_ours(sink, index))
-			old = lappend(old, pstrdup(name));
-	}
-	return old;
-}
-
-static void
-delete_stream(Elasticsearch *client, const Sink *sink, const char *stream)
+/* and its template */
+char *
+sink_stream_delete(Elasticsearch *client, const Sink *sink, const char *stream)
 {
 	char	   *path = psprintf("/_data_stream%s", elasticsearch_index_path(client, stream, ""));
-	char	   *why = command(client, "DELETE", path, NULL);
+	char	   *why = elasticsearch_command(client, "DELETE", path, NULL, true);
 
 	if (why == NULL)
-		why = command(client, "DELETE", template_path(client, stream), NULL);
-	if (why)
-		ereport(LOG,
-				(errmsg("clickstream sink \"%s\" leaves the data stream \"%s\" behind", sink->name, stream),
-				 errdetail("%s.", why),
-				 errhint("DELETE %s, then DELETE %s remove it.", path, template_path(client, stream))));
-}
-
-char *
-sink_stream_swap_in(Elasticsearch *client, const Sink *sink, const char *stream)
-{
-	StringInfoData body;
-	json_t	   *behind;
-	List	   *old;
-	ListCell   *cell;
-	char	   *why = sink_index_behind(client, sink->alias, &behind);
-
-	if (why)
-		return why;
-	initStringInfo(&body);
-	appendStringInfoString(&body, "{\"actions\":[");
-	old = append_farewells(sink, behind, stream, &body);
-	json_decref(behind);
-	sink_stream_append_alias(&body, "add", stream, sink->alias);
-	sink_stream_append_alias(&body, "remove", stream, sink_index_copy_alias(stream));
-	appendStringInfoString(&body, "]}");
-	why = command(client, "POST", "/_aliases", body.data);
-	foreach(cell, why ? NIL : old)
-		delete_stream(client, sink, lfirst(cell));
+		why = elasticsearch_command(client, "DELETE", template_path(client, stream), NULL, true);
 	return why;
 }
 

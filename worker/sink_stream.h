@@ -22,12 +22,11 @@ extern bool sink_stream_is_half_made(Elasticsearch *client, const Sink *sink, co
 extern char *sink_stream_put_template(Elasticsearch *client, const Sink *sink, const DocumentPlan *plan,
 									  const char *stream, bool *refused);
 
-/* the alias leads to this one from now on */
-extern char *sink_stream_swap_in(Elasticsearch *client, const Sink *sink, const char *stream);
+extern char *sink_stream_delete(Elasticsearch *client, const Sink *sink, const char *stream);
 
 /* an action of a request for /_aliases; a stream that is written to through an alias must be marked for it */
 extern void sink_stream_append_alias(StringInfo body, const char *action, const char *stream,
-									 const char *alias);
+									 const char *alias, bool writes);
 
 /* which of these ids a search finds: a stream cannot be asked for documents by their ids otherwise */
 extern char *sink_stream_find(Elasticsearch *client, const Sink *sink, char *const *ids, int n, bool *found);

@@ -66,8 +66,26 @@ $found{ es('GET', "/$alias/_count")->{count} }++;
 is_deeply([ keys %found ], [1010], 'what is swapped in can be searched at once');
 is_deeply([ grep { $_ != 1011 && $_ != 1010 } keys %seen ], [], 'a search saw the old index or the new one, whole');
 is(es_count($alias), 1010, 'the stray document is gone');
-is((es('GET', "/$old"))[0], 404, 'the old index is gone');
+wait_until(sub { (es('GET', "/$old"))[0] == 404 }, 'the old index is gone once nobody reads it');
 acknowledged('resynced: follows');
+
+# a search that began on the old index ends on it; afterwards it goes, also when it was left by a crash
+$old = sql('SELECT physical_index FROM clickstream.sinks');
+my $first = es('POST', "/$alias/_search?scroll=2m", { size => 500 });
+sql(q{SELECT clickstream.resync_sink('rows')});
+acknowledged('a search under way: resynced');
+# longer than an index is kept that nobody reads
+select(undef, undef, undef, 4);
+my ($status, $next) = es('POST', '/_search/scroll', { scroll => '2m', scroll_id => $first->{_scroll_id} });
+is("$status " . @{ $next->{hits}{hits} }, '200 500', 'a search under way: goes on');
+es('DELETE', '/_search/scroll', { scroll_id => $first->{_scroll_id} });
+wait_until(sub { (es('GET', "/$old"))[0] == 404 }, 'a search under way: at its end the old index goes');
+my $index = sql('SELECT physical_index FROM clickstream.sinks');
+my $meta = es('GET', "/$index")->{$index}{mappings}{_meta};
+sql(q{SELECT clickstream.pause_sink('rows')});
+es('PUT', "/$alias-left", { aliases => { "$index-old" => {} }, mappings => { _meta => $meta } });
+sql(q{SELECT clickstream.resume_sink('rows')});
+wait_until(sub { (es('GET', "/$alias-left"))[0] == 404 }, 'an index left by a crash is found and deleted');
 
 # --- wait_for_sink means the index that a search then finds: not while another is being built ---
 
