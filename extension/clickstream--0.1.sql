@@ -328,9 +328,9 @@ CREATE FUNCTION _rollup_drop() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_rollup_drop';
 COMMENT ON FUNCTION _rollup_drop IS 'forgets a rollup whose table is dropped';
 
-CREATE EVENT TRIGGER clickstream_rollup_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TRIGGER', 'CREATE RULE')
+CREATE EVENT TRIGGER clickstream_rollup_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TRIGGER', 'CREATE RULE', 'CREATE VIEW')
     EXECUTE FUNCTION _rollup_ddl();
-COMMENT ON EVENT TRIGGER clickstream_rollup_ddl IS 'partitions that come and go under a rollup''s target, and commands that would let others write a rollup''s table';
+COMMENT ON EVENT TRIGGER clickstream_rollup_ddl IS 'partitions that come and go under a rollup''s target, and commands that would let others write a rollup''s table or leave it behind its target';
 
 CREATE EVENT TRIGGER clickstream_rollup_drop ON sql_drop
     EXECUTE FUNCTION _rollup_drop();

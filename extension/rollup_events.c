@@ -29,6 +29,7 @@
 #include "rollup_api.h"
 #include "rollup_forgery.h"
 #include "rollup_query.h"
+#include "rollup_target.h"
 #include "rollup_trigger.h"
 
 PG_FUNCTION_INFO_V1(clickstream_rollup_ddl);
@@ -219,16 +220,21 @@ Datum
 clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 {
 	Node	   *statement;
+	List	   *relations;
 	ListCell   *cell;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		elog(ERROR, "not called by the event trigger manager");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	rollup_refuse_forgery(statement);
+	if (!rollup_target_minds(statement) && !moves_partitions(statement) && !renames_column(statement))
+		PG_RETURN_NULL();
+	relations = relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
+									 "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass");
+	rollup_target_after_command(statement, relations);
 	if (!moves_partitions(statement) && !renames_column(statement))
 		PG_RETURN_NULL();
-	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
-									   "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"))
+	foreach(cell, relations)
 	{
 		Oid			relation = lfirst_oid(cell);
 		char		kind = get_rel_relkind(relation);
@@ -266,6 +272,24 @@ drop_definition(const Rollup *rollup)
 	performDeletion(&view, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 }
 
+/* Tables that are there and have lost a trigger whose name is like that; the query still sees those that went, too. */
+static List *
+tables_that_lost(const char *like)
+{
+	List	   *there = NIL;
+	ListCell   *cell;
+
+	foreach(cell, relations_of_command(psprintf("SELECT c.oid FROM pg_catalog.pg_event_trigger_dropped_objects() d "
+												"JOIN pg_catalog.pg_namespace n ON n.nspname = d.address_names[1] "
+												"JOIN pg_catalog.pg_class c ON c.relname = d.address_names[2] AND c.relnamespace = n.oid "
+												"WHERE d.object_type = 'trigger' AND d.address_names[3] %s", like)))
+	{
+		if (get_rel_name(lfirst_oid(cell)) != NULL)
+			there = lappend_oid(there, lfirst_oid(cell));
+	}
+	return there;
+}
+
 Datum
 clickstream_rollup_drop(PG_FUNCTION_ARGS)
 {
@@ -273,10 +297,8 @@ clickstream_rollup_drop(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		elog(ERROR, "not called by the event trigger manager");
-	rollup_refuse_lost_guards(relations_of_command("SELECT c.oid FROM pg_catalog.pg_event_trigger_dropped_objects() d "
-												   "JOIN pg_catalog.pg_namespace n ON n.nspname = d.address_names[1] "
-												   "JOIN pg_catalog.pg_class c ON c.relname = d.address_names[2] AND c.relnamespace = n.oid "
-												   "WHERE d.object_type = 'trigger' AND d.address_names[3] LIKE '" ROLLUP_GUARD "%'"));
+	rollup_refuse_lost_guards(tables_that_lost("LIKE '" ROLLUP_GUARD "%'"));
+	rollup_target_lost_triggers(tables_that_lost("LIKE 'clickstream_rollup_%' AND d.address_names[3] NOT LIKE '" ROLLUP_GUARD "%'"));
 	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() "
 									   "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
 									   "AND objsubid = 0 AND object_type = 'table'"))

@@ -21,6 +21,13 @@ extern void rollup_triggers_install(Oid target);
 extern void rollup_triggers_remove(Oid target);
 extern bool rollup_triggers_are_installed(Oid target);
 
+/* whether a trigger of that name is one of them */
+extern bool rollup_trigger_is_ours(const char *name);
+
+/* Of a table and all below it: whether one of them is off; those that are on are made to fire when they should. */
+extern bool rollup_triggers_are_off(Oid table);
+extern void rollup_triggers_mend(Oid table);
+
 /* one partition; returns whether it had no triggers before */
 extern bool rollup_trigger_install_on(Oid partition);
 extern void rollup_trigger_remove_from(Oid relation);
