@@ -3,7 +3,7 @@
  *		A rollup's query taken apart: what is a group key, which aggregates are in it, where each has
  *		its state.
  *
- * Called by rollup_rules.c when a rollup is made, and by rollup_delta.c whenever one is used.
+ * Called by rollup_rules.c when a rollup is made, and by rollup_set.c whenever one is used.
  * Decides only by the query and the system catalogs; reads and writes no table of ours.  The query
  * has passed the rules, so nothing is checked here.
  */

@@ -1,6 +1,6 @@
 /*
  * rollup_set.h
- *		What rollup_trigger.c and rollup_api.c ask of rollup_delta.c, beyond rollup_delta.h.
+ *		The rollups of a target as a set, and what is done with it; beyond rollup_delta.h, which the worker sees.
  */
 #ifndef CLICKSTREAM_ROLLUP_SET_H
 #define CLICKSTREAM_ROLLUP_SET_H

@@ -2,7 +2,7 @@
  * rollup_states.c
  *		A rollup's query over some rows -> the transition states of their groups.
  *
- * Called by rollup_delta.c; writes nothing and knows nothing of the rollup's table.
+ * Called by rollup_delta.c and its neighbours; writes nothing and knows nothing of the rollup's table.
  *
  * The query is planned as any other, but for two changes.  In its range table the target is replaced
  * by a named tuplestore that holds just the rows in question, as a trigger's transition table would
