@@ -336,13 +336,22 @@ refuse_partitions(const RollupQuery *query, Interval *width, const Interval *ret
 static Oid
 creation_schema(const RangeVar *name)
 {
+	Oid			schema;
+
 	if (name->schemaname != NULL && strcmp(name->schemaname, "pg_temp") != 0 &&
 		!OidIsValid(get_namespace_oid(name->schemaname, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_SCHEMA),
 				 errmsg("schema \"%s\" does not exist", name->schemaname),
 				 errhint("CREATE SCHEMA %s, or leave it out of the rollup's name.", quote_identifier(name->schemaname))));
-	return RangeVarGetCreationNamespace(name);
+	schema = RangeVarGetCreationNamespace(name);
+	if (isTempNamespace(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a rollup cannot be a temporary table"),
+				 errdetail("Other sessions write to it when they write to the table it is over."),
+				 errhint("Name a schema that stays.")));
+	return schema;
 }
 
 /* in blocks, of all that has rows */

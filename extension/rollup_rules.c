@@ -353,6 +353,21 @@ refuse_second_occurrence(Oid target, List *relations)
 			   errhint("Name the table once, without self-joins, sub-queries, views or partitions of it."));
 }
 
+/* Every writer of the target reads them. */
+static void
+refuse_temporary(List *relations)
+{
+	ListCell   *cell;
+
+	foreach(cell, relations_behind(relations))
+	{
+		if (get_rel_persistence(lfirst_oid(cell)) == RELPERSISTENCE_TEMP)
+			refuse(ERRCODE_WRONG_OBJECT_TYPE, errmsg("\"%s\" is a temporary table", get_rel_name(lfirst_oid(cell))),
+				   errdetail("Other sessions, which write to the rollup, do not see it."),
+				   errhint("Join a table that stays."));
+	}
+}
+
 static bool
 has_system_column(Node *node, void *context)
 {
@@ -626,6 +641,7 @@ rollup_rules_parse(const char *sql, bool (*prefer) (Oid relation), RawStmt **raw
 	target = choose_target(query, prefer);
 	refuse_table_use(query, target);
 	refuse_second_occurrence(rt_fetch(target, query->rtable)->relid, findings.relations);
+	refuse_temporary(findings.relations);
 	refuse_hidden_keys(query);
 	(void) refuse_in_output((Node *) query->targetList, NULL);
 	rollup = rollup_query_take_apart(query, target);

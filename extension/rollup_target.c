@@ -204,12 +204,29 @@ tell_persistence(Oid target)
 	}
 }
 
+/* ---------------------------------------------------------------- what policies hide */
+
+static bool
+begins_to_hide(AlterTableType type)
+{
+	return type == AT_EnableRowSecurity;
+}
+
+static void
+tell_hidden(Oid relation)
+{
+	if (OidIsValid(target_of(relation)))
+		ereport(NOTICE,
+				(errmsg("the rollups of \"%s\" show groups of all its rows, whatever its policies hide", get_rel_name(relation)),
+				 errhint("Give the rollups' tables policies of their own.")));
+}
+
 /* ---------------------------------------------------------------- the whole */
 
 static bool
 is_minded(AlterTableType type)
 {
-	return type == AT_AddInherit || is_switch(type) || changes_persistence(type);
+	return type == AT_AddInherit || is_switch(type) || changes_persistence(type) || begins_to_hide(type);
 }
 
 bool
@@ -231,6 +248,8 @@ rollup_target_after_command(Node *statement, List *relations)
 	{
 		if (!is_mending && alters(statement, is_switch))
 			keep_triggers(lfirst_oid(cell));
+		if (alters(statement, begins_to_hide))
+			tell_hidden(lfirst_oid(cell));
 		if (alters(statement, changes_persistence))
 			tell_persistence(lfirst_oid(cell));
 	}

@@ -64,6 +64,7 @@ CALL try('SELECT count(*) FROM clicks TABLESAMPLE SYSTEM (10)');
 CALL try('SELECT count(*) FROM pg_class');
 CREATE TEMP TABLE passing (a int);
 CALL try('SELECT count(*) FROM passing');
+CALL try('SELECT count(*) FROM clicks JOIN passing ON a = length(page)');
 CREATE TABLE secret (a int); ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
 CALL try('SELECT count(*) FROM secret');
 CREATE TABLE parent (a int); CREATE TABLE child () INHERITS (parent);
@@ -105,6 +106,7 @@ CALL try('SELECT page, count(*), (SELECT max(title) FROM pages) AS title FROM cl
 SELECT clickstream.create_rollup(NULL, 'SELECT count(*) FROM clicks');
 SELECT clickstream.create_rollup('pages', 'SELECT count(*) FROM clicks');
 SELECT clickstream.create_rollup('nowhere.r', 'SELECT count(*) FROM clicks');
+SELECT clickstream.create_rollup('pg_temp.r', 'SELECT count(*) FROM clicks');
 SELECT clickstream.create_rollup('r', 'SELECT page, count(*) FROM clicks GROUP BY page');
 SELECT clickstream.create_rollup('r', 'SELECT page, count(*) FROM clicks GROUP BY page');
 SELECT clickstream.create_rollup('rr', 'SELECT page, sum(count) FROM r GROUP BY page');
