@@ -57,11 +57,13 @@ sub built
 
 # --- PostgreSQL ---
 
-# new_node(name, setting => value, ...): initialised, started, with clickstream in database postgres.
+# new_node(name, setting => value, ...): initialised, started, with clickstream in database postgres. Of another PostgreSQL than
+# the one that is tested with install_path => '/usr/lib/postgresql/15'.
 sub new_node
 {
     my ($name, %settings) = @_;
-    my $node = PostgreSQL::Test::Cluster->new($name);
+    my $install_path = delete $settings{install_path};
+    my $node = PostgreSQL::Test::Cluster->new($name, $install_path ? (install_path => $install_path) : ());
     my %all = (
         shared_preload_libraries => 'clickstream',
         wal_level => 'logical',
