@@ -188,7 +188,7 @@ static bool
 is_mistrust(CURLcode result)
 {
 	return result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE ||
-		result == CURLE_SSL_CERTPROBLEM;
+		result == CURLE_SSL_CERTPROBLEM || result == CURLE_BAD_FUNCTION_ARGUMENT;
 }
 
 bool
@@ -210,6 +210,7 @@ advice_on_connection(const Elasticsearch *client)
 		case CURLE_SSL_CACERT_BADFILE:
 			return "see ca_pem or ca_file of the server";
 		case CURLE_SSL_CERTPROBLEM:
+		case CURLE_BAD_FUNCTION_ARGUMENT:	/* a key that cannot be read, as later versions say */
 			return "see certificate and key in the user mapping";
 		case CURLE_SSL_CONNECT_ERROR:
 			return "does that host speak https?";
