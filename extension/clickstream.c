@@ -27,6 +27,8 @@ PG_FUNCTION_INFO_V1(clickstream_check_preloaded);
 
 void		_PG_init(void);
 
+const char	clickstream_headers[] = CLICKSTREAM_HEADERS;
+
 static shmem_request_hook_type previous_shmem_request_hook = NULL;
 static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
 static bool preloaded = false;

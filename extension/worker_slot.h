@@ -93,6 +93,9 @@ typedef struct WorkerSlot
 	ConditionVariable changed;
 } WorkerSlot;
 
+/* which headers this library was built with */
+extern PGDLLEXPORT const char clickstream_headers[];
+
 /* source, sink or rollup */
 extern PGDLLEXPORT const char *worker_kind_name(WorkerKind kind);
 

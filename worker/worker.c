@@ -36,12 +36,28 @@
 
 PG_MODULE_MAGIC;
 
+void		_PG_init(void);
+
 #define PAUSE_FIRST_MS 100
 #define PAUSE_LONGEST_MS 15000
 
 static emit_log_hook_type previous_emit_log_hook = NULL;
 
 /* ---------------------------------------------------------------- first and last */
+
+/*
+ * Files of another build were installed, and the server still has the old clickstream.so in memory: what the two
+ * share may have another shape in each.
+ */
+void
+_PG_init(void)
+{
+	if (strcmp(clickstream_headers, CLICKSTREAM_HEADERS) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the installed clickstream_worker does not go with the clickstream that this server has loaded"),
+				 errhint("Restart the server.")));
+}
 
 /* An error that reaches the server's log reaches the views, too: also the last one, that ends us. */
 static void
