@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS hll;
 CREATE EXTENSION IF NOT EXISTS tdigest;
 BEGIN;
-SELECT plan(47);
+SELECT plan(49);
 SET timezone = 'UTC';
 CREATE TABLE clicks (occurred_at timestamptz NOT NULL, user_id text, page text, event text, amount numeric, payload jsonb) PARTITION BY RANGE (occurred_at);
 CREATE TABLE clicks_all PARTITION OF clicks DEFAULT;
@@ -32,6 +32,17 @@ SELECT set_eq('SELECT page, n FROM r2', $$VALUES ('/a', 4::bigint), ('', 1), (NU
 SELECT lives_ok('DELETE FROM clicks', 'deleting all is no error');
 SELECT is_empty('SELECT * FROM r2', 'no group is left');
 SELECT results_eq('SELECT n, s FROM r1', $$VALUES (0::bigint, NULL::numeric)$$, 'the one row is left');
+
+-- The same of two batches that a FILTER lets nothing of through: states that are NULL on both sides.
+SELECT clickstream.create_rollup('bought', $$SELECT page, sum(length(page)) FILTER (WHERE event = 'buy') a, sum(length(page)::bigint) FILTER (WHERE event = 'buy') b,
+    avg(amount) FILTER (WHERE event = 'buy') c, stddev(amount) FILTER (WHERE event = 'buy') d, var_pop(length(page)) FILTER (WHERE event = 'buy') e,
+    hll_add_agg(hll_hash_text(user_id)) FILTER (WHERE event = 'buy') f, tdigest(amount::float8, 100) FILTER (WHERE event = 'buy') g FROM clicks GROUP BY page$$);
+SELECT e('{"amount": 1}') FROM generate_series(1, 3);
+SELECT results_eq('SELECT num_nonnulls(a, b, c, d, e, f, g) FROM bought', 'SELECT 0', 'nothing and nothing is nothing');
+INSERT INTO clicks (occurred_at, page, event, amount) SELECT '2025-06-04T12:00Z', '/a', 'click', 1 FROM generate_series(1, 2000);
+SELECT e('{"event": "buy", "amount": 4}');
+SELECT results_eq('SELECT a, b, c::int, d FROM bought', 'SELECT 2::bigint, 2::numeric, 4, NULL::numeric', 'until something comes');
+DELETE FROM clicks;
 
 -- Days and hours across the change of clocks, half of the rows written under another time zone.
 SELECT clickstream.create_rollup('a', $$SELECT date_trunc('day', occurred_at, 'Europe/Berlin') AS k, count(*) n FROM clicks GROUP BY 1$$);
