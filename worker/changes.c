@@ -61,7 +61,8 @@ struct ChangeStream
 
 	XLogRecPtr	position;
 	XLogRecPtr	confirmed;
-	LogicalDecodeChangeCB plugin_change;	/* the output plugin's own callbacks */
+	LogicalDecodeBeginCB plugin_begin;	/* the output plugin's own callbacks */
+	LogicalDecodeChangeCB plugin_change;
 	LogicalDecodeCommitCB plugin_commit;
 	bool		in_transaction;
 	XLogRecPtr	version;		/* of the transaction being told */
@@ -408,6 +409,19 @@ message_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, XLogRe
 	stream->listener.gone(stream->listener.arg, bytes, (int) length, stream->version);
 }
 
+/*
+ * Whatever is called for the rows of a transaction, functions of types and filters, is called as the sink's owner,
+ * until decoding ends the transaction that it has begun for them.
+ */
+static void
+begin_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn)
+{
+	ChangeStream *stream = decoding->output_writer_private;
+
+	SetUserIdAndSecContext(stream->role, SECURITY_LOCAL_USERID_CHANGE);
+	stream->plugin_begin(decoding, txn);
+}
+
 /* the end of a transaction of which the output plugin has told nothing */
 static void
 commit_callback(LogicalDecodingContext *decoding, ReorderBufferTXN *txn, XLogRecPtr lsn)
@@ -519,13 +533,11 @@ static void
 begin_work(ChangeStream *stream)
 {
 	CurrentResourceOwner = stream->owner;
-	SetUserIdAndSecContext(stream->role, SECURITY_LOCAL_USERID_CHANGE);
 }
 
 static void
 end_work(ChangeStream *stream)
 {
-	SetUserIdAndSecContext(GetSessionUserId(), 0);
 	CurrentResourceOwner = NULL;
 }
 
@@ -554,8 +566,10 @@ changes_open(const char *slot, const char *publication, Oid relation, Oid owner,
 														.segment_close = wal_segment_close),
 											 prepare_write, do_write, update_progress);
 	stream->decoding->output_writer_private = stream;
+	stream->plugin_begin = stream->decoding->callbacks.begin_cb;
 	stream->plugin_change = stream->decoding->callbacks.change_cb;
 	stream->plugin_commit = stream->decoding->callbacks.commit_cb;
+	stream->decoding->callbacks.begin_cb = begin_callback;
 	stream->decoding->callbacks.change_cb = change_callback;
 	stream->decoding->callbacks.commit_cb = commit_callback;
 	stream->decoding->callbacks.message_cb = message_callback;
