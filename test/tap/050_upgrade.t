@@ -27,7 +27,7 @@ wait_for($old, q{SELECT clickstream.wait_for_sink('by_page', '10 s')}, 'and thei
 # It takes slots along since PostgreSQL 17, and none that has something left to read: docs/operations.md
 if ($old->pg_version >= 17)
 {
-    my ($commands) = PostgreSQL::Test::Utils::slurp_file("$ClickstreamTest::top/docs/operations.md") =~ /From PostgreSQL 17 on.*?```sql\n(.*?)```/s;
+    my ($commands) = PostgreSQL::Test::Utils::slurp_file("$ClickstreamTest::top/docs/operations.md") =~ /From PostgreSQL 17 on.*?```\n(.*?)```/s;
     $old->safe_psql('postgres', $commands);
     is($old->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), 0, 'no slot is left');
 }
