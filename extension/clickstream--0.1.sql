@@ -85,7 +85,7 @@ COMMENT ON COLUMN sources.max_batch_rows IS 'how many rows a transaction may gro
 COMMENT ON COLUMN sources.max_batch_wait IS 'how long a batch may wait for more rows';
 COMMENT ON COLUMN sources.partitions IS 'the partitions of each topic that are read here, NULL for all';
 COMMENT ON COLUMN sources.on_conflict IS 'what becomes of a record whose key is there: error (a dead letter), ignore (a counted skip), or update';
-COMMENT ON COLUMN sources.consumer_group IS 'the consumer group that is told the progress, NULL for clickstream.<database>.<source>, empty for none';
+COMMENT ON COLUMN sources.consumer_group IS 'the consumer group that is told the progress, with <database> and <source> in place of their names, NULL for clickstream.<database>.<source>, empty for none';
 COMMENT ON COLUMN sources.dead_letter_retention IS 'how long dead letters are kept, NULL for ever';
 COMMENT ON COLUMN sources.enabled IS 'false while paused';
 COMMENT ON COLUMN sources.paused_because IS 'why a source paused itself, NULL when a person did it';

@@ -148,7 +148,7 @@ check_words(const Source *source)
 static void
 check_consumer_group(const char *group)
 {
-	const char *hint = "Give a name of 1 to 255 bytes, '' for none, or leave it out for clickstream.<database>.<source>.";
+	const char *hint = "Give a name of 1 to 255 bytes, '' for none, or 'clickstream.<database>.<source>', which it is when left out.";
 
 	if (group == NULL)
 		return;

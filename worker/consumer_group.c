@@ -10,8 +10,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_collation.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "consumer_internal.h"
@@ -32,13 +34,23 @@
 /* Kafka forgets what a group has committed when nothing more comes for some days */
 #define TELL_AGAIN_MS (3600 * 1000)
 
+#define DEFAULT_NAME "clickstream.<database>.<source>"
+
+static char *
+with(const char *pattern, const char *placeholder, const char *name)
+{
+	return TextDatumGetCString(DirectFunctionCall3Coll(replace_text, C_COLLATION_OID, CStringGetTextDatum(pattern),
+													   CStringGetTextDatum(placeholder), CStringGetTextDatum(name)));
+}
+
 /* in a transaction; NULL when the source wants none */
 static char *
 name_of_group(const Source *source)
 {
-	if (source->consumer_group == NULL)
-		return psprintf("clickstream.%s.%s", get_database_name(MyDatabaseId), source->name);
-	return source->consumer_group[0] != '\0' ? pstrdup(source->consumer_group) : NULL;
+	const char *given = source->consumer_group ? source->consumer_group : DEFAULT_NAME;
+	char	   *name = with(with(given, "<database>", get_database_name(MyDatabaseId)), "<source>", source->name);
+
+	return name[0] != '\0' ? name : NULL;
 }
 
 void

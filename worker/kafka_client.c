@@ -9,9 +9,11 @@
 #include "postgres.h"
 
 #include <signal.h>
+#include <time.h>
 
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
+#include "utils/timestamp.h"
 
 #include "kafka_client.h"
 
@@ -82,6 +84,28 @@ make_relay(KafkaClient *client, List *options)
 
 #define API_FETCH 1
 
+/* a broker answers far more often, also when there is nothing */
+#define SILENCE_US (2 * USECS_PER_SEC)
+
+static int64
+steady_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+}
+
+static void
+note_silence(KafkaClient *client, int32_t broker)
+{
+	int64		now = steady_now(),
+				before = __atomic_exchange_n(&client->replied_at[broker & (KAFKA_BROKERS - 1)], now, __ATOMIC_RELAXED);
+
+	if (before != 0 && now - before > SILENCE_US)
+		__atomic_store_n(&client->was_silent, true, __ATOMIC_RELEASE);
+}
+
 /* in a thread of librdkafka's, before it takes the reply apart */
 static rd_kafka_resp_err_t
 note_reply(rd_kafka_t *rk, int socket, const char *broker, int32_t broker_id, int16_t api, int16_t version,
@@ -93,6 +117,7 @@ note_reply(rd_kafka_t *rk, int socket, const char *broker, int32_t broker_id, in
 	{
 		__atomic_add_fetch(&client->fetched, size, __ATOMIC_RELAXED);
 		__atomic_add_fetch(&client->fetches, 1, __ATOMIC_RELAXED);
+		note_silence(client, broker_id);
 	}
 	return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
@@ -183,6 +208,8 @@ take_event(KafkaClient *client, rd_kafka_event_t *event)
 		case RD_KAFKA_EVENT_ERROR:
 			if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 				break;
+			if (strstr(rd_kafka_event_error_string(event), "in state UP") != NULL)
+				client->lost_leader = true;
 			client->refused = is_refusal(event);
 			keep_reason(client, rd_kafka_event_error_string(event));
 			break;
@@ -226,7 +253,7 @@ kafka_client_lost_leader(KafkaClient *client)
 	bool		lost;
 
 	take_events(client);
-	lost = client->lost_leader;
+	lost = __atomic_exchange_n(&client->was_silent, false, __ATOMIC_ACQUIRE) || client->lost_leader;
 	client->lost_leader = false;
 	return lost;
 }

@@ -15,6 +15,9 @@
 
 #define KAFKA_REASON_LENGTH 512
 
+/* brokers whose numbers are equal modulo this share a place */
+#define KAFKA_BROKERS 64
+
 /* what Kafka takes for a time, to say the ends of a partition */
 #define AT_BEGIN ((int64) -2)
 #define AT_END ((int64) -1)
@@ -29,6 +32,8 @@ typedef struct KafkaClient
 	bool		refused;		/* the last error is about who we or they are: a person has to mend it */
 	uint64		fetched;		/* bytes of replies to fetches; librdkafka's threads add to both */
 	uint64		fetches;
+	int64		replied_at[KAFKA_BROKERS];	/* of each broker, in microseconds of a clock that never jumps */
+	bool		was_silent;
 } KafkaClient;
 
 /*
@@ -42,8 +47,9 @@ extern bool kafka_client_open(KafkaClient *client, List *options, const char *co
 extern const char *kafka_client_reason(KafkaClient *client, const char *otherwise);
 
 /*
- * Since the last call, a broker did not serve a partition that it had served: it moved, or its topic
- * was deleted.  Nothing that was fetched after that was handed out before it is told.
+ * Since the last call, a broker did not serve a partition that it had served (it moved, or its topic
+ * was deleted), a connection broke, or nothing was fetched from a broker for a while: a topic may have
+ * been made anew meanwhile.  Nothing that was fetched after that was handed out before it is told.
  */
 extern bool kafka_client_lost_leader(KafkaClient *client);
 

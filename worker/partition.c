@@ -25,7 +25,7 @@
 #include "worker.h"
 
 /* how long making a partition may wait for a lock, and others behind it */
-#define LOCK_TIMEOUT "300ms"
+#define LOCK_TIMEOUT_MS 300
 
 /* a partition that is not needed yet is tried again after this, and so often before it is an error */
 #define AHEAD_AGAIN_US (5 * USECS_PER_SEC)
@@ -85,13 +85,47 @@ make_if_missing(const Source *source, void *argument)
 
 /* ---------------------------------------------------------------- short transactions */
 
-/* after an error in a transaction of ours: why */
+/* in a transaction: the pids of those whose locks are in the way, NULL when they have gone meanwhile */
 static char *
-end_failed(MemoryContext context)
+holders(const Source *source, PartitionLocks locks)
 {
-	ErrorData  *error = worker_end_failed(context);
+	Oid			partition = locks.partition ? *locks.partition : InvalidOid;
 
-	return error->detail == NULL ? error->message : psprintf("%s: %s", error->message, error->detail);
+	run_statement(psprintf("SELECT string_agg(DISTINCT l.pid::text, ', ') FROM pg_locks l, pg_partitioned_table p "
+						   "WHERE p.partrelid = %u AND l.database = %u AND l.granted AND l.pid <> pg_backend_pid() "
+						   "AND (l.relation = p.partdefid OR l.relation IN (SELECT relid FROM pg_partition_tree(%u)) "
+						   "OR (l.relation = p.partrelid AND (%u <> 0 "
+						   "OR l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))))",
+						   source->target, MyDatabaseId, partition, partition));
+	return SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
+}
+
+static char *
+name_holders(WorkerSlot *slot, const Source *source, PartitionLocks locks, char *reason)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *volatile named = reason;
+
+	PG_TRY();
+	{
+		char	   *pids;
+
+		worker_begin(slot);
+		if (SPI_connect() != SPI_OK_CONNECT)
+			elog(ERROR, "SPI_connect failed");
+		pids = holders(source, locks);
+		if (pids != NULL)
+			named = MemoryContextStrdup(context, psprintf("%s; pid %s is in the way", reason, pids));
+		SPI_finish();
+		worker_commit();
+	}
+	PG_CATCH();
+	{
+		(void) worker_end_failed(context);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return named;
 }
 
 /*
@@ -111,10 +145,11 @@ source_now(WorkerSlot *slot, const Source *source)
 }
 
 char *
-partition_run(WorkerSlot *slot, const Source *source, const char *lock_timeout, PartitionStep step, void *argument)
+partition_run(WorkerSlot *slot, const Source *source, PartitionLocks locks, PartitionStep step, void *argument)
 {
 	MemoryContext context = CurrentMemoryContext;
-	char	   *volatile reason = NULL;
+	ErrorData  *volatile error = NULL;
+	char	   *reason;
 
 	PG_TRY();
 	{
@@ -122,7 +157,7 @@ partition_run(WorkerSlot *slot, const Source *source, const char *lock_timeout, 
 
 		worker_begin(slot);
 		now = source_now(slot, source);
-		(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		(void) set_config_option("lock_timeout", psprintf("%dms", locks.timeout_ms), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "SPI_connect failed");
 		if (now != NULL)
@@ -132,11 +167,14 @@ partition_run(WorkerSlot *slot, const Source *source, const char *lock_timeout, 
 	}
 	PG_CATCH();
 	{
-		reason = end_failed(context);
+		error = worker_end_failed(context);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	return reason;
+	if (error == NULL)
+		return NULL;
+	reason = error->detail == NULL ? error->message : psprintf("%s: %s", error->message, error->detail);
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? name_holders(slot, source, locks, reason) : reason;
 }
 
 /* ---------------------------------------------------------------- for the caller */
@@ -158,7 +196,7 @@ settle(WorkerSlot *slot, const Source *source, TimestampTz time, PartitionsMade 
 	char	   *reason = NULL;
 
 	if (made->reason == NULL)
-		reason = partition_run(slot, source, LOCK_TIMEOUT, make_if_missing, &task);
+		reason = partition_run(slot, source, (PartitionLocks) {LOCK_TIMEOUT_MS, NULL}, make_if_missing, &task);
 	if (reason != NULL)
 		made->reason = reason;
 	if (made->reason == NULL && task.range.to > task.range.from)

@@ -38,6 +38,6 @@ extern bool partition_time_is_in(List *ranges, TimestampTz time);
 extern void partitions_ahead(WorkerSlot *slot, const Source *source, TimestampTz *last, int *failures);
 
 /* drops or detaches whole partitions whose upper bound is older than the retention; likewise */
-extern void partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last);
+extern void partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last, int *failures);
 
 #endif							/* CLICKSTREAM_PARTITION_H */

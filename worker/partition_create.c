@@ -54,7 +54,7 @@ default_of(Relation target)
 
 /* the one that ends last of those that end before the range; else the first that is there */
 static Oid
-sibling_of(Relation target, TimestampTz from)
+sibling_of(Relation target, TimestampTz from, TimeRange *range)
 {
 	PartitionDesc parts = RelationGetPartitionDesc(target, true);
 	PartitionBoundInfo bounds = parts->boundinfo;
@@ -70,6 +70,8 @@ sibling_of(Relation target, TimestampTz from)
 		if (OidIsValid(sibling) && time_range_bound(bounds, at, type) > from)
 			break;
 		sibling = parts->oids[part];
+		range->from = at == 0 ? DT_NOBEGIN : time_range_bound(bounds, at - 1, type);
+		range->to = time_range_bound(bounds, at, type);
 	}
 	return sibling;
 }
@@ -93,7 +95,7 @@ partition_model(Relation target, TimestampTz from)
 	model->replica_identity = target->rd_rel->relreplident;
 	model->replica_index = RelationGetReplicaIndex(target);
 	model->default_partition = default_of(target);
-	model->sibling = sibling_of(target, from);
+	model->sibling = sibling_of(target, from, &model->sibling_range);
 	return model;
 }
 
@@ -198,27 +200,63 @@ storage_clause(const PartitionModel *model, Oid like)
 
 /* ---------------------------------------------------------------- partitioned again */
 
-/*
- * PARTITION BY as the sibling has it; NULL when it has none, or one over ranges of the same column,
- * whose bounds are of another time.
- */
-static char *
-partitioned_by(const PartitionModel *model, Oid sibling)
+/* whether its ranges, of a single column that is the time, leave no gap: else rows of a copy could have no place */
+static bool
+covers(Relation relation, const PartitionModel *model, TimeRange range)
 {
+	PartitionDesc parts = RelationGetPartitionDesc(relation, true);
+	PartitionBoundInfo bounds = parts->boundinfo;
+	TimestampTz next = range.from;
+
+	if (TIMESTAMP_NOT_FINITE(range.from) || TIMESTAMP_NOT_FINITE(range.to) || bounds == NULL)
+		return false;
+	if (partition_bound_has_default(bounds))
+		return true;
+	for (int at = 0; at < bounds->ndatums; at++)
+		if (bounds->indexes[at] >= 0)
+		{
+			if (at > 0 && time_range_bound(bounds, at - 1, model->type) > next)
+				return false;
+			next = time_range_bound(bounds, at, model->type);
+		}
+	return next >= range.to;
+}
+
+typedef enum Split
+{
+	SPLIT_NOT,					/* or in a way that is not taken over */
+	SPLIT_AS_IT_IS,
+	SPLIT_BY_TIME				/* over ranges of the same time: moved */
+} Split;
+
+static Split
+split_of(const PartitionModel *model, Oid sibling, TimeRange range)
+{
+	const char *time = get_attname(model->relid, model->column, false);
 	Relation	relation;
 	PartitionKey key;
-	bool		of_time = false;
+	Split		split = SPLIT_AS_IT_IS;
 
 	if (!OidIsValid(sibling) || get_rel_relkind(sibling) != RELKIND_PARTITIONED_TABLE)
-		return NULL;
+		return SPLIT_NOT;
 	relation = table_open(sibling, AccessShareLock);
 	key = RelationGetPartitionKey(relation);
-	for (int i = 0; i < key->partnatts && key->strategy == PARTITION_STRATEGY_RANGE; i++)
-		of_time |= key->partattrs[i] == 0 ||
-			strcmp(NameStr(TupleDescAttr(RelationGetDescr(relation), key->partattrs[i] - 1)->attname),
-				   get_attname(model->relid, model->column, false)) == 0;
+	for (int i = 0; i < key->partnatts && key->strategy == PARTITION_STRATEGY_RANGE && split == SPLIT_AS_IT_IS; i++)
+	{
+		if (key->partattrs[i] != 0 &&
+			strcmp(NameStr(TupleDescAttr(RelationGetDescr(relation), key->partattrs[i] - 1)->attname), time) != 0)
+			continue;
+		split = key->partattrs[i] != 0 && key->partnatts == 1 && covers(relation, model, range) ? SPLIT_BY_TIME : SPLIT_NOT;
+	}
 	table_close(relation, NoLock);
-	return of_time ? NULL :
+	return split;
+}
+
+/* PARTITION BY as the sibling has it; NULL when that is not taken over */
+static char *
+partitioned_by(const PartitionModel *model, Oid sibling, TimeRange range)
+{
+	return split_of(model, sibling, range) == SPLIT_NOT ? NULL :
 		TextDatumGetCString(DirectFunctionCall1(pg_get_partkeydef, ObjectIdGetDatum(sibling)));
 }
 
@@ -244,27 +282,110 @@ own_suffix(Oid child, Oid parent, int number)
 	return strncmp(name, stem, strlen(stem)) == 0 ? name + strlen(stem) : psprintf("_%d", number);
 }
 
+/* a partition to be made below a new one, like one that its sibling has */
+typedef struct Child
+{
+	Oid			like;
+	int			number;
+	char	   *bound;
+	TimeRange	like_range;		/* what both have of the time */
+	TimeRange	range;
+} Child;
+
+static void create_children(const PartitionModel *model, const char *plain, Oid sibling, TimeRange sibling_range,
+							TimeRange range);
+
+static void
+create_child(const PartitionModel *model, const char *plain, Oid sibling, const Child *child)
+{
+	char	   *name = free_name(plain, own_suffix(child->like, sibling, child->number), model->schema);
+	char	   *key = partitioned_by(model, child->like, child->like_range);
+
+	if (get_rel_relkind(child->like) == RELKIND_FOREIGN_TABLE)
+		return;
+	run_statement(psprintf("CREATE %sTABLE %s PARTITION OF %s %s%s%s%s", model->unlogged ? "UNLOGGED " : "",
+						   in_schema(model, name), in_schema(model, plain), child->bound,
+						   key ? " PARTITION BY " : "", key ? key : "", storage_clause(model, child->like)));
+	if (key != NULL)
+		create_children(model, name, child->like, child->like_range, child->range);
+}
+
+/* a bound of the sibling's, in the new range: as far from its beginning, and the end where that had its end */
+static TimestampTz
+moved(TimestampTz bound, TimeRange sibling_range, TimeRange range)
+{
+	if (bound >= sibling_range.to)
+		return range.to;
+	if (bound <= sibling_range.from)
+		return range.from;
+	return Min(range.from + (bound - sibling_range.from), range.to);
+}
+
+/* those over ranges of the time, which are found by their bounds; the ranges of a table are few enough to be read at once */
+static List *
+children_by_time(const PartitionModel *model, Oid sibling, TimeRange sibling_range, TimeRange range)
+{
+	Relation	relation = table_open(sibling, AccessShareLock);
+	PartitionDesc parts = RelationGetPartitionDesc(relation, true);
+	PartitionBoundInfo bounds = parts->boundinfo;
+	List	   *children = NIL;
+
+	for (int at = 0; at < bounds->ndatums; at++)
+	{
+		Child	   *child = palloc0(sizeof(Child));
+
+		if (bounds->indexes[at] < 0)
+			continue;
+		child->like = parts->oids[bounds->indexes[at]];
+		child->number = bounds->indexes[at];
+		child->like_range.from = at == 0 ? DT_NOBEGIN : time_range_bound(bounds, at - 1, model->type);
+		child->like_range.to = time_range_bound(bounds, at, model->type);
+		child->range.from = moved(child->like_range.from, sibling_range, range);
+		child->range.to = moved(child->like_range.to, sibling_range, range);
+		child->bound = psprintf("FOR VALUES FROM (%s) TO (%s)", time_range_literal(child->range.from, model->type),
+								time_range_literal(child->range.to, model->type));
+		if (child->range.from < child->range.to)
+			children = lappend(children, child);
+	}
+	if (partition_bound_has_default(bounds))
+	{
+		Child	   *child = palloc0(sizeof(Child));
+
+		child->like = parts->oids[bounds->default_index];
+		child->number = bounds->default_index;
+		child->bound = "DEFAULT";
+		children = lappend(children, child);
+	}
+	table_close(relation, NoLock);
+	return children;
+}
+
+static List *
+children_as_they_are(Oid sibling, TimeRange sibling_range, TimeRange range)
+{
+	List	   *children = NIL;
+	ListCell   *cell;
+
+	foreach(cell, find_inheritance_children(sibling, AccessShareLock))
+	{
+		Child	   *child = palloc0(sizeof(Child));
+
+		*child = (Child) {lfirst_oid(cell), foreach_current_index(cell), bound_of(lfirst_oid(cell)), sibling_range, range};
+		children = lappend(children, child);
+	}
+	return children;
+}
+
 /* below the new partition, which nobody sees yet, the same partitions that its sibling has */
 static void
-create_children(const PartitionModel *model, const char *plain, Oid sibling)
+create_children(const PartitionModel *model, const char *plain, Oid sibling, TimeRange sibling_range, TimeRange range)
 {
-	List	   *children = find_inheritance_children(sibling, AccessShareLock);
+	List	   *children = split_of(model, sibling, sibling_range) == SPLIT_BY_TIME ?
+		children_by_time(model, sibling, sibling_range, range) : children_as_they_are(sibling, sibling_range, range);
 	ListCell   *cell;
 
 	foreach(cell, children)
-	{
-		Oid			like = lfirst_oid(cell);
-		char	   *name = free_name(plain, own_suffix(like, sibling, foreach_current_index(cell)), model->schema);
-		char	   *key = partitioned_by(model, like);
-
-		if (get_rel_relkind(like) == RELKIND_FOREIGN_TABLE)
-			continue;
-		run_statement(psprintf("CREATE %sTABLE %s PARTITION OF %s %s%s%s%s", model->unlogged ? "UNLOGGED " : "",
-							   in_schema(model, name), in_schema(model, plain), bound_of(like),
-							   key ? " PARTITION BY " : "", key ? key : "", storage_clause(model, like)));
-		if (key != NULL)
-			create_children(model, name, like);
-	}
+		create_child(model, plain, sibling, lfirst(cell));
 }
 
 /* ---------------------------------------------------------------- whose it is */
@@ -366,9 +487,9 @@ copy_replica_identity(const PartitionModel *model, Oid relation)
 /* ---------------------------------------------------------------- all of it */
 
 static void
-create_beside(const PartitionModel *model, const char *plain)
+create_beside(const PartitionModel *model, const char *plain, const TimeRange *range)
 {
-	char	   *key = partitioned_by(model, model->sibling);
+	char	   *key = partitioned_by(model, model->sibling, model->sibling_range);
 	/* a sibling that is partitioned in a way that is not taken over says nothing of storage */
 	Oid			like = key != NULL || !OidIsValid(model->sibling) ||
 		get_rel_relkind(model->sibling) != RELKIND_PARTITIONED_TABLE ? model->sibling : InvalidOid;
@@ -377,7 +498,7 @@ create_beside(const PartitionModel *model, const char *plain)
 						   model->unlogged ? "UNLOGGED " : "", in_schema(model, plain), model->table_sql,
 						   key ? " PARTITION BY " : "", key ? key : "", storage_clause(model, like)));
 	if (key != NULL)
-		create_children(model, plain, model->sibling);
+		create_children(model, plain, model->sibling, model->sibling_range, *range);
 }
 
 void
@@ -389,7 +510,7 @@ partition_create(const PartitionModel *model, const Interval *width, const TimeR
 	List	   *made;
 	ListCell   *cell;
 
-	create_beside(model, plain);
+	create_beside(model, plain, range);
 	run_statement(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", model->table_sql, name,
 						   time_range_literal(range->from, model->type),
 						   time_range_literal(range->to, model->type)));

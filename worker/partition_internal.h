@@ -38,6 +38,7 @@ typedef struct PartitionModel
 	Oid			replica_index;
 	Oid			default_partition;
 	Oid			sibling;		/* the partition that it is to be like, or InvalidOid */
+	TimeRange	sibling_range;
 } PartitionModel;
 
 extern PartitionModel *partition_model(Relation target, TimestampTz from);
@@ -49,10 +50,20 @@ extern void partition_create(const PartitionModel *model, const Interval *width,
 typedef void (*PartitionStep) (const Source *source, void *argument);
 
 /*
- * Runs a step in a transaction of its own, as the owner, that waits for locks only a moment.  NULL,
- * or why it failed, in the current memory context; nothing has happened then.
+ * How long each of its locks may be waited for, and which partition it is about to take from everybody:
+ * set by the step; NULL where none is, and those who only read or write the table are in nobody's way.
  */
-extern char *partition_run(WorkerSlot *slot, const Source *source, const char *lock_timeout, PartitionStep step,
+typedef struct PartitionLocks
+{
+	int			timeout_ms;
+	const Oid  *partition;
+} PartitionLocks;
+
+/*
+ * Runs a step in a transaction of its own, as the owner, that waits for locks only a moment.  NULL,
+ * or why it failed, in the current memory context; nothing has happened then.  Who held a lock is named.
+ */
+extern char *partition_run(WorkerSlot *slot, const Source *source, PartitionLocks locks, PartitionStep step,
 						   void *argument);
 
 /* true at most once a minute for each *last */

@@ -25,8 +25,12 @@
 #include "partition_internal.h"
 #include "statement.h"
 
-/* how long readers may have to wait behind us, for each of the locks */
-#define LOCK_TIMEOUT "100ms"
+/*
+ * How long readers may have to wait behind us, for each of the locks: longer each time that it was not
+ * enough, as readers that overlap for ever never leave a moment without any.
+ */
+#define LOCK_TIMEOUT_MS 100
+#define MOST_DOUBLINGS 5
 
 /* one round over the partitions of a target */
 typedef struct Retirement
@@ -34,6 +38,7 @@ typedef struct Retirement
 	MemoryContext memory;		/* outlives the transactions */
 	TimestampTz oldest;			/* what ends before or here goes */
 	List	   *tried;			/* OIDs, dropped or not */
+	Oid			partition;		/* the last of them */
 	bool		more;			/* one was found: look again */
 } Retirement;
 
@@ -84,6 +89,7 @@ retire_one(const Source *source, void *argument)
 	char	   *name;
 
 	round->more = OidIsValid(partition);
+	round->partition = partition;
 	if (round->more)
 	{
 		outer = MemoryContextSwitchTo(round->memory);
@@ -105,9 +111,11 @@ retire_one(const Source *source, void *argument)
 }
 
 void
-partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last)
+partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last, int *failures)
 {
 	Retirement	round = {.memory = CurrentMemoryContext, .more = true};
+	PartitionLocks locks = {LOCK_TIMEOUT_MS << Min(*failures, MOST_DOUBLINGS), &round.partition};
+	bool		failed = false;
 
 	if (source->retention == NULL || !partition_is_due(last))
 		return;
@@ -117,9 +125,11 @@ partitions_retire(WorkerSlot *slot, const Source *source, TimestampTz *last)
 		char	   *reason;
 
 		round.more = false;
-		reason = partition_run(slot, source, LOCK_TIMEOUT, retire_one, &round);
+		reason = partition_run(slot, source, locks, retire_one, &round);
+		failed |= reason != NULL;
 		if (reason != NULL)
 			worker_set_error(slot, psprintf("an old partition could not be retired, and is tried again in a minute: %s", reason));
 	}
+	*failures = failed ? *failures + 1 : 0;
 	list_free(round.tried);
 }

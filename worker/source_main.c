@@ -224,7 +224,7 @@ run_round(SourceWorker *worker)
 	if (worker->slot->worker_no == 0)
 	{
 		partitions_ahead(worker->slot, worker->source, &worker->ahead_at, &worker->ahead_failures);
-		partitions_retire(worker->slot, worker->source, &worker->retired_at);
+		partitions_retire(worker->slot, worker->source, &worker->retired_at, &worker->retire_failures);
 		dead_letters_expire(worker->slot, worker->source);
 	}
 }

@@ -48,7 +48,8 @@ typedef struct SourceWorker
 	TimestampTz reported_at,	/* when ps and pg_stat_activity were told */
 				ahead_at,		/* when partitions were last made ahead */
 				retired_at;		/* and old ones retired */
-	int			ahead_failures; /* in a row */
+	int			ahead_failures, /* in a row */
+				retire_failures;
 	int			partition_tries;	/* how often the batch came back for partitions */
 	int			failures;		/* in a row, of the surroundings */
 	int			fetched_again;	/* at which of them the batch was fetched again */

@@ -65,7 +65,7 @@ for my $workers (1, 2)
           CREATE TRIGGER full_disk BEFORE INSERT ON stuck FOR EACH ROW EXECUTE FUNCTION full_disk()});
     produce($topic, numbers(1, 3));
     state_is('stuck', 'waiting', 'no room');
-    is(sql("SELECT lag, messages FROM clickstream.stat_sources WHERE source = 'stuck'"), '3|0', 'what waits is lag');
+    wait_for($node, "SELECT lag = 3 AND messages = 0 FROM clickstream.stat_sources WHERE source = 'stuck'", 'what waits is lag');
     produce($topic, numbers(4, 5));
     wait_for($node, "SELECT lag = 5 FROM clickstream.stat_sources WHERE source = 'stuck'", 'and so is what comes behind it');
     sql('DROP TRIGGER full_disk ON stuck');
@@ -195,6 +195,28 @@ for my $case ([ 'fewer', 3 ], [ 'equal', 10 ], [ 'more', 20 ])
     wait_until(sub { ClickstreamTest::run_topic('', 'create', $topic, 1); 1 }, 'narrow: made anew with fewer partitions');
     sql("SELECT clickstream.resume_source('narrow')");
     state_is('narrow', 'stopped', 'fewer partitions.*drop_source');
+}
+
+# --- made anew while nobody looks, and longer than what was read of the old one ---
+{
+    my $topic = new_topic('anew_unseen', 1);
+    produce($topic, numbers(1, 5));
+    create_source('unseen', $topic);
+    caught_up('unseen');
+    my $pid = sql(q{SELECT pids[1] FROM clickstream.stat_sources WHERE source = 'unseen'});
+    sleep 0.3;    # what it had asked for is answered
+    kill 'STOP', $pid;
+    my $stopped = time;
+    delete_topic($topic);
+    wait_until(sub { ClickstreamTest::run_topic('', 'create', $topic, 1); 1 }, 'unseen: made anew while its worker stands still');
+    produce($topic, numbers(101, 120));
+    wait_until(sub { time > $stopped + 3 }, 'for some seconds');
+    kill 'CONT', $pid;
+    state_is('unseen', 'stopped', 'deleted and made again.*seek_source');
+    is(sql('SELECT string_agg(n::text, $$ $$ ORDER BY n) FROM unseen'), '1 2 3 4 5', 'unseen: the new topic is not read unasked');
+    sql("SELECT clickstream.seek_source('unseen', 'earliest')");
+    caught_up('unseen');
+    is(sql('SELECT count(*) FROM unseen'), 25, 'unseen: but when somebody says so');
 }
 
 # --- a topic that goes and one that comes ---

@@ -121,9 +121,12 @@ sub committed { my ($group, $topic) = @_; return join ' ', split /\n/, Clickstre
     wait_for($node, q{SELECT pids = '{}' FROM clickstream.stat_sources WHERE source = 'told'}, 'its worker has ended');
     is(committed($topic, $topic), '0:7 1:2', 'or none');
 
+    sql("SELECT clickstream.alter_source('told', consumer_group => 'clickstream.<database>.<source>'), clickstream.resume_source('told')");
+    wait_until(sub { committed('clickstream.postgres.told', $topic) eq '0:7 1:4' }, 'and the default again');
+
     # it is never read back: what a group says moves nothing
-    sql("SELECT clickstream.alter_source('told', consumer_group => 'clickstream.postgres.told'); SELECT clickstream.resume_source('told')");
-    wait_until(sub { committed('clickstream.postgres.told', $topic) eq '0:7 1:4' }, 'a group that stood behind is told');
+    sql("SELECT clickstream.alter_source('told', consumer_group => '$topic')");
+    wait_until(sub { committed($topic, $topic) eq '0:7 1:4' }, 'a group that stood behind is told');
     is(sql('SELECT count(*), count(DISTINCT n) FROM told'), '11|9', 'and nothing was read again');
 }
 

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use ClickstreamTest;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 
 my $node = new_node('main', 'clickstream.max_workers' => 40, max_worker_processes => 64);
@@ -166,11 +167,38 @@ twice_p20250604_de_1 - f
 twice_p20250604_rest - f}, 'a partition gets the partitions of the one before it');
 sql(q{INSERT INTO twice_p20250604_de VALUES ('2025-06-04 10:00', 5, 'de')});
 is(sql(q{SELECT c, n FROM twice_by_day WHERE day = '2025-06-04'}), '3|7', 'and each takes its rows into the rollups');
+
+# over ranges of the time itself: as far from the beginning as those of the one before it, unless they leave a gap
+sub bounds_below { my ($table) = @_;
+    return sql(qq{SELECT replace(regexp_replace(relid::text || ' ' || pg_get_expr(relpartbound, relid), 'FOR VALUES |:00\\+00', '', 'g'), chr(39), '')
+        FROM pg_partition_tree('$table') JOIN pg_class ON oid = relid WHERE level > 0 ORDER BY relid::text}) }
+sql(q{CREATE TABLE gaps (at timestamptz NOT NULL, n int) PARTITION BY RANGE (at);
+      CREATE TABLE gaps_june PARTITION OF gaps FOR VALUES FROM ('2025-06-01') TO ('2025-06-02') PARTITION BY RANGE (at);
+      CREATE TABLE gaps_june_0 PARTITION OF gaps_june FOR VALUES FROM ('2025-06-01') TO ('2025-06-01 01:00')});
+read_into('gaps', q{partition_interval => '1 day'}, '2025-06-04T12:00:00Z');
+is(sql(q{SELECT relkind FROM pg_class WHERE relname = 'gaps_p20250604'}), 'r', 'but not where some rows would have no place');
+sql(q{CREATE TABLE by_part (at date NOT NULL, n int) PARTITION BY RANGE (at);
+      CREATE TABLE by_part_p202501 PARTITION OF by_part FOR VALUES FROM ('2025-01-01') TO ('2025-02-01') PARTITION BY RANGE (at);
+      CREATE TABLE by_part_p202501_a PARTITION OF by_part_p202501 FOR VALUES FROM ('2025-01-01') TO ('2025-01-11') WITH (fillfactor = 65);
+      CREATE TABLE by_part_p202501_b PARTITION OF by_part_p202501 FOR VALUES FROM ('2025-01-11') TO ('2025-01-30') PARTITION BY LIST (n);
+      CREATE TABLE by_part_p202501_b_rest PARTITION OF by_part_p202501_b DEFAULT;
+      CREATE TABLE by_part_p202501_c PARTITION OF by_part_p202501 FOR VALUES FROM ('2025-01-30') TO ('2025-02-01')});
+read_into('by_part', q{partition_interval => '1 month'}, '2025-02-04', '2025-02-28');
+is(bounds_below('by_part_p202502'), q{by_part_p202502_a FROM (2025-02-01) TO (2025-02-11)
+by_part_p202502_b FROM (2025-02-11) TO (2025-03-01)
+by_part_p202502_b_rest DEFAULT}, 'a month that is shorter has as many as it has room for');
+read_into('by_part', q{partition_interval => '1 month'}, '2025-03-31');
+is(bounds_below('by_part_p202503'), q{by_part_p202503_a FROM (2025-03-01) TO (2025-03-11)
+by_part_p202503_b FROM (2025-03-11) TO (2025-04-01)
+by_part_p202503_b_rest DEFAULT}, 'and one that is longer is covered to its end');
+is(sql(q{SELECT string_agg(tableoid::regclass::text, ' ' ORDER BY at) FROM by_part}), 'by_part_p202502_a by_part_p202502_b_rest by_part_p202503_b_rest', 'each row in its own');
 sql(q{CREATE TABLE by_hour (at timestamptz NOT NULL, n int) PARTITION BY RANGE (at);
       CREATE TABLE by_hour_june PARTITION OF by_hour FOR VALUES FROM ('2025-06-01') TO ('2025-06-02') PARTITION BY RANGE (at);
-      CREATE TABLE by_hour_june_0 PARTITION OF by_hour_june FOR VALUES FROM ('2025-06-01') TO ('2025-06-01 01:00')});
-read_into('by_hour', q{partition_interval => '1 day'}, '2025-06-04T12:00:00Z');
-is(sql(q{SELECT relkind FROM pg_class WHERE relname = 'by_hour_p20250604'}), 'r', 'but not those over ranges of the time itself');
+      CREATE TABLE by_hour_june_am PARTITION OF by_hour_june FOR VALUES FROM ('2025-06-01') TO ('2025-06-01 12:00');
+      CREATE TABLE by_hour_june_rest PARTITION OF by_hour_june DEFAULT});
+read_into('by_hour', q{partition_interval => '1 day'}, '2025-06-04T11:00:00Z', '2025-06-04T13:00:00Z');
+is(bounds_below('by_hour_p20250604'), q{by_hour_p20250604_am FROM (2025-06-04 00:00) TO (2025-06-04 12:00)
+by_hour_p20250604_rest DEFAULT}, 'a default one among them is taken over, too');
 
 # --- a lock that others hold: other rows go on, readers do not queue, and it is made when the lock is free ---
 plain_table('locked', 'timestamptz', q{CREATE TABLE locked_default PARTITION OF locked DEFAULT});
@@ -246,13 +274,33 @@ is(sql(q{SELECT string_agg(tableoid::regclass::text, ' ' ORDER BY at) FROM kept}
     'kept: the default one stays, so does one that may hold fresh rows, and one that is being read, for now');
 # alter_source is live: what is to be done with old partitions, and how old, is looked at again at once
 sql(q{SELECT clickstream.alter_source('kept', retention => '61 days')});
-wait_for($node, q{SELECT last_error ~ 'lock' FROM clickstream.stat_sources WHERE source = 'kept'}, 'kept: one that is read for long stays, and the state says why');
+my $in_the_way = $reader->query_safe('SELECT pg_backend_pid()');
+wait_for($node, qq{SELECT last_error ~ 'lock.*pid .*$in_the_way.* in the way' FROM clickstream.stat_sources WHERE source = 'kept'}, 'kept: one that is read for long stays, and the state says why');
 is(sql(q{SELECT count(*) FROM kept}), 3, 'kept: readers do not queue behind that');
 $reader->query_safe('COMMIT');
 $reader->quit;
 sql(q{SELECT clickstream.alter_source('kept', retention => '60 days', retention_action => 'detach')});
 wait_for($node, q{SELECT NOT relispartition FROM pg_class WHERE relname = 'kept_old'}, 'kept: detached, it is a table of its own');
 is(sql(q{SELECT count(*) FROM kept_old}), 1, 'kept: with its rows');
+
+# --- readers that overlap for ever: each try is longer than the one before, until it is longer than any of them reads ---
+plain_table('busy', 'timestamptz', q{CREATE TABLE busy_old PARTITION OF busy FOR VALUES FROM ('2025-01-01') TO ('2025-01-02')});
+my @readers = map { my $pid = fork() // die "could not fork: $!";
+    exec('sh', '-c', 'while psql -qX -o /dev/null -c "SELECT count(*) FROM busy; SELECT pg_sleep(0.6)"; do :; done', $node->connstr('postgres')) if !$pid && ($ENV{PGHOST} = $node->host) && ($ENV{PGPORT} = $node->port) && ($ENV{PGDATABASE} = 'postgres');
+    sleep 0.2;
+    $pid } 1 .. 3;
+my $busy = new_topic('busy', 1);
+sql("SELECT clickstream.create_source('busy', server => 'kafka', topic => '$busy', target => 'busy', partition_interval => '1 month', retention => '60 days')");
+wait_for($node, q{SELECT last_error ~ 'lock' OR to_regclass('busy_old') IS NULL FROM clickstream.stat_sources WHERE source = 'busy'}, 'busy: there is always a reader in the way');
+my $days_kept = 60;
+wait_until(sub {
+        return 1 if sql(q{SELECT to_regclass('busy_old') IS NULL}) eq 't';
+        sql("SELECT clickstream.alter_source('busy', retention => '" . ++$days_kept . " days')");    # as if a minute had gone by
+        sleep 0.5;
+        return 0;
+    }, 'busy: the partition goes all the same');
+kill 'TERM', @readers;
+waitpid($_, 0) for @readers;
 
 # --- a column that the table has lost: partitions made since then have another layout, batch after batch of a chunk each ---
 sql(q{CREATE TABLE lost (gone int, at timestamptz NOT NULL, n int, note jsonb) PARTITION BY RANGE (at); ALTER TABLE lost DROP COLUMN gone});
