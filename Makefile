@@ -5,7 +5,7 @@ export PG_CONFIG
 
 PARTS = extension worker top
 
-.PHONY: all install uninstall clean installcheck deps demo dashboard notebook check bench chaos dist image-check $(PARTS) simulator
+.PHONY: all install uninstall clean installcheck deps demo dashboard notebook check bench chaos soak dist image-check $(PARTS) simulator
 
 all: $(PARTS) simulator
 
@@ -58,6 +58,12 @@ chaos: deps
 	$(MAKE) -s -j2 all
 	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
 	deploy/local/unprivileged test/run chaos
+
+# Rollups under all that can go on at once, as SEED says: SECONDS=300 RATE=5000. Some seconds of it are part of check.
+soak: deps
+	$(MAKE) -s -j2 all
+	$(MAKE) -s install PG_CONFIG="$$(deploy/local/postgres prepare)"
+	deploy/local/unprivileged test/run soak
 
 # A tarball of what is committed, in dist/; META.json is held against the tree first.
 dist:
