@@ -11,7 +11,8 @@
 #include "catalog_internal.h"
 
 #define ROLLUP_SELECT \
-	"SELECT id, rollup::oid, target::oid, definition::oid, owner::oid, query, keys::text[], " \
+	"SELECT id, rollup::oid, target::oid, definition::oid, " \
+	"coalesce((SELECT relowner FROM pg_catalog.pg_class WHERE pg_class.oid = rollup), owner)::oid, query, keys::text[], " \
 	"settings, retention, partition_interval, complete, phase FROM clickstream.rollups "
 
 static const char *const phases[] = {

@@ -730,7 +730,7 @@ COMMENT ON COLUMN noted_groups.keys IS 'the keys of the group, in a form of the 
 COMMENT ON COLUMN rollups.id IS 'a number of its own, in the order in which rollups were made';
 COMMENT ON COLUMN rollups.rollup IS 'the rollup''s table';
 COMMENT ON COLUMN rollups.target IS 'the table whose rows it counts';
-COMMENT ON COLUMN rollups.owner IS 'whose rights the query is run with';
+COMMENT ON COLUMN rollups.owner IS 'who made it; its query runs with the rights of whoever owns its table';
 COMMENT ON COLUMN rollups.keys IS 'the columns that tell a group from others';
 COMMENT ON COLUMN rollups.retention IS 'how long groups are kept, NULL for ever';
 COMMENT ON COLUMN rollups.created_at IS 'when the rollup was made';
@@ -786,7 +786,7 @@ ALTER TABLE _sink_totals ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON offsets USING (EXISTS (SELECT FROM clickstream.sources s WHERE s.source = offsets.source));
 CREATE POLICY own ON offset_gaps USING (EXISTS (SELECT FROM clickstream.sources s WHERE s.source = offset_gaps.source));
 CREATE POLICY own ON dead_letters USING (EXISTS (SELECT FROM clickstream.sources s WHERE s.source = dead_letters.source));
-CREATE POLICY own ON rollups USING (pg_has_role(owner, 'USAGE'));
+CREATE POLICY own ON rollups USING (pg_has_role(coalesce((SELECT c.relowner FROM pg_class c WHERE c.oid = rollup), owner), 'USAGE'));
 CREATE POLICY own ON late_rows USING (EXISTS (SELECT FROM clickstream.rollups r WHERE r.id = late_rows.rollup_id));
 CREATE POLICY own ON sinks USING (pg_has_role(owner, 'USAGE'));
 CREATE POLICY own ON _sink_totals USING (EXISTS (SELECT FROM clickstream.sinks s WHERE s.id = _sink_totals.sink_id));

@@ -415,6 +415,7 @@ create_rollup(const RangeVar *name, const char *text, bool with_data, const Roll
 		rollup_lock_out_writers(query->target);
 		rollup_triggers_install(query->target);
 	}
+	rollup_tell_of_foreign(query->target);
 
 	definition = make_definition(name, schema, raw, text);
 	rollup = make_table(name, schema, query, wanted->partition_interval != NULL);

@@ -19,6 +19,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "commands/event_trigger.h"
+#include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -29,6 +30,7 @@
 #include "rollup_api.h"
 #include "rollup_forgery.h"
 #include "rollup_query.h"
+#include "rollup_set.h"
 #include "rollup_target.h"
 #include "rollup_trigger.h"
 
@@ -193,6 +195,36 @@ renames_column(Node *statement)
 	return IsA(statement, RenameStmt) && ((RenameStmt *) statement)->renameType == OBJECT_COLUMN;
 }
 
+/* ---------------------------------------------------------------- owners */
+
+static bool
+changes_owner(Node *statement)
+{
+	ListCell   *cell;
+
+	if (!IsA(statement, AlterTableStmt))
+		return false;
+	foreach(cell, ((AlterTableStmt *) statement)->cmds)
+	{
+		if (lfirst_node(AlterTableCmd, cell)->subtype == AT_ChangeOwner)
+			return true;
+	}
+	return false;
+}
+
+/* The query runs as the owner of the rollup's table, who must be able to look at the definition. */
+static void
+follow_owner(Oid relation)
+{
+	Rollup	   *rollup = catalog_rollup_by_relation(relation);
+
+	if (rollup == NULL || get_rel_name(rollup->definition) == NULL)
+		return;
+	ATExecChangeOwner(rollup->definition, rollup->owner, true, AccessExclusiveLock);
+	catalog_rollup_update(rollup);
+	rollup_set_changed(rollup->target);
+}
+
 /*
  * Anything else is left alone: pg_restore alters tables before it makes the triggers that the dump
  * has, and must not find them there.
@@ -227,11 +259,15 @@ clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 		elog(ERROR, "not called by the event trigger manager");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	rollup_refuse_forgery(statement);
-	if (!rollup_target_minds(statement) && !moves_partitions(statement) && !renames_column(statement))
+	if (!rollup_target_minds(statement) && !moves_partitions(statement) && !renames_column(statement) &&
+		!changes_owner(statement))
 		PG_RETURN_NULL();
 	relations = relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
 									 "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass");
 	rollup_target_after_command(statement, relations);
+	if (changes_owner(statement))
+		foreach(cell, relations)
+			follow_owner(lfirst_oid(cell));
 	if (!moves_partitions(statement) && !renames_column(statement))
 		PG_RETURN_NULL();
 	foreach(cell, relations)

@@ -18,6 +18,9 @@ extern PGDLLEXPORT void rollup_prepare_partition(Oid partition);
 
 /* the target and all below it; the second when its last rollup went */
 extern void rollup_triggers_install(Oid target);
+
+/* says which foreign tables are below it, whose changes nobody tells */
+extern void rollup_tell_of_foreign(Oid target);
 extern void rollup_triggers_remove(Oid target);
 extern bool rollup_triggers_are_installed(Oid target);
 

@@ -242,6 +242,21 @@ rollup_guard_strays(void)
 	return strays_among(tables_with_triggers_of("clickstream._rollup_guard()"), is_rollup);
 }
 
+/* PostgreSQL refuses rows that come to it through its parent; those that others put there are not told. */
+void
+rollup_tell_of_foreign(Oid target)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(target, NoLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_FOREIGN_TABLE)
+			ereport(NOTICE,
+					(errmsg("rollups do not see what is written to the foreign table \"%s\"", get_rel_name(lfirst_oid(cell))),
+					 errhint("clickstream.check_rollup shows the difference, clickstream.refresh_rollup takes it in.")));
+	}
+}
+
 void
 rollup_triggers_install(Oid target)
 {

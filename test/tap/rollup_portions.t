@@ -124,6 +124,30 @@ for my $case (
     is_filled('minutes', "when $what");
 }
 
+# --- other owners, and rows that are elsewhere ---
+
+sql(q{SELECT clickstream.drop_rollup('minutes'); CREATE ROLE other});
+create('minutes', $rollups{minutes});
+sql('ALTER TABLE minutes OWNER TO other; ALTER TABLE clicks OWNER TO other');
+is_filled('minutes', 'when it gets another owner meanwhile');
+is(sql(q{SET ROLE other; SELECT rollup, state FROM clickstream.stat_rollups}), 'minutes|complete', 'who sees it');
+sql('ALTER TABLE minutes OWNER TO CURRENT_USER; ALTER TABLE clicks OWNER TO CURRENT_USER');
+
+my $elsewhere = $node->basedir . '/elsewhere.csv';
+append_to_file($elsewhere, "2025-05-01 12:00+00,/elsewhere,5,,\n" x 3);
+sql("CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+    CREATE FOREIGN TABLE elsewhere PARTITION OF clicks FOR VALUES FROM ('2025-05-01') TO ('2025-06-01') SERVER files OPTIONS (filename '$elsewhere', format 'csv', null '')");
+my (undef, undef, $said) = $node->psql('postgres', "SELECT clickstream.create_rollup('foreign_too', '$rollups{pages}')");
+like($said, qr/rollups do not see what is written to the foreign table "elsewhere"/, 'a foreign partition is told of');
+is_filled('foreign_too', 'with a foreign partition');
+is(sql(q{SELECT views FROM foreign_too WHERE page = '/elsewhere'}), 3, 'whose rows are in it');
+append_to_file($elsewhere, "2025-05-01 13:00+00,/elsewhere,5,,\n");
+is(sql(q{SELECT found->>'views', expected->>'views' FROM clickstream.check_rollup('foreign_too')}), '3|4', 'what changes there is shown');
+sql(q{SELECT clickstream.refresh_rollup('foreign_too')});
+is_filled('foreign_too', 'after a refresh');
+sql(q{SELECT clickstream.drop_rollup('foreign_too'); DROP FOREIGN TABLE elsewhere});
+sql(q{SELECT clickstream.refresh_rollup('minutes')});
+
 # --- killed at any time, beside many writers ---
 
 my $script = $node->basedir . '/writers.sql';
