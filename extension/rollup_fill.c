@@ -410,7 +410,11 @@ rollup_fill_merge(RollupFill *fill)
 		return false;
 	rollup_set_work(set, fill->rollup->rollup, merge_some, fill);
 	tell_groups(fill);
-	return fill->n_merged < tuplestore_tuple_count(fill->states);
+	if (fill->n_merged < tuplestore_tuple_count(fill->states))
+		return true;
+	if (fill->plan != NULL)
+		tell_blocks(rollup_portions_read(fill->plan), rollup_portions_total(fill->plan), fill->slot);
+	return false;
 }
 
 /* ---------------------------------------------------------------- what others have noted */

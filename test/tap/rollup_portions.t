@@ -214,10 +214,11 @@ for my $rollup (qw(total minutes by_section whole_rows))
         my $in_place = blocks_in_place($rollup);
         my ($what, $kill) = @{ $kills[ rand @kills ] };
         note("$rollup: $what with $in_place blocks in place");
+        my $ended = join ',', worker_pids($node, 'rollup'), 0;
         $kill->();
         my $after;
         wait_until(sub {
-                $after = ask("SELECT CASE WHEN phase IS NULL THEN 'over' WHEN pid IS NOT NULL AND started_at IS NOT NULL THEN blocks_done::text END FROM clickstream.stat_rollups WHERE rollup = '$rollup'::regclass");
+                $after = ask("SELECT CASE WHEN phase IS NULL THEN 'over' WHEN pid NOT IN ($ended) AND started_at IS NOT NULL THEN blocks_done::text END FROM clickstream.stat_rollups WHERE rollup = '$rollup'::regclass");
                 return ($after // '') ne '';
             }, "$what: there is a worker again, or no need for one");
         next if $after eq 'over' || $in_place == 0 || $rollup eq 'by_section';
