@@ -61,7 +61,7 @@ sql(q{
     CREATE TABLE clicks_3 PARTITION OF clicks FOR VALUES FROM ('2025-06-03') TO ('2025-06-05') PARTITION BY LIST (page);
     CREATE TABLE clicks_3_rest PARTITION OF clicks_3 DEFAULT;
     INSERT INTO clicks SELECT '2025-06-01'::timestamptz + n * interval '5 s', nullif('/p' || n % 7, '/p0'), n % 100,
-        CASE WHEN n = 20 THEN 'first' WHEN n = 50000 THEN 'gate' WHEN n % 211 = 0 THEN 'slow' END FROM generate_series(1, 50500) n;
+        CASE WHEN n = 20 THEN 'first' WHEN n = 50000 THEN 'gate' WHEN n % 397 = 0 THEN 'slow' END FROM generate_series(1, 50500) n;
     CREATE INDEX ON clicks (occurred_at);
     CREATE FUNCTION looked_at(page text, mark text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
     BEGIN

@@ -4,5 +4,5 @@ use warnings;
 use RollupSoak;
 use Test::More;
 
-soak(seconds => 15, rate => 1000);
+soak(seconds => 12, rate => 1000);
 done_testing();
