@@ -33,9 +33,13 @@
 #define WINDOW_BYTES (8 * 1024 * 1024)
 #define TOO_FAR 4
 
-/* of a reply, beside records */
+/*
+ * Of a reply, beside records; so much at the most, as not every partition is in every reply.  It matters
+ * where replies are small, and never makes them look smaller than a quarter of what they are.
+ */
 #define REPLY_BYTES 40
 #define PARTITION_BYTES 42
+#define LEAST_RECORDS 4
 
 /*
  * How librdkafka is set where the connection says nothing.  The two limits of the queue hold for
@@ -163,7 +167,7 @@ expansion(const Consumer *consumer)
 				beside = (double) (fetches - consumer->fetches_before) *
 		(REPLY_BYTES + PARTITION_BYTES * (double) consumer->n_partitions);
 
-	fetched = Max(fetched - beside, fetched / 64);
+	fetched = Max(fetched - beside, fetched / LEAST_RECORDS);
 	return fetched > 0 ? Max(consumer->expanded_bytes / fetched, 1) : 1;
 }
 

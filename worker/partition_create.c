@@ -321,7 +321,7 @@ moved(TimestampTz bound, TimeRange sibling_range, TimeRange range)
 	return Min(range.from + (bound - sibling_range.from), range.to);
 }
 
-/* those over ranges of the time, which are found by their bounds; the ranges of a table are few enough to be read at once */
+/* those over ranges of the time */
 static List *
 children_by_time(const PartitionModel *model, Oid sibling, TimeRange sibling_range, TimeRange range)
 {
@@ -354,6 +354,7 @@ children_by_time(const PartitionModel *model, Oid sibling, TimeRange sibling_ran
 		child->like = parts->oids[bounds->default_index];
 		child->number = bounds->default_index;
 		child->bound = "DEFAULT";
+		child->like_range = child->range = (TimeRange) {DT_NOBEGIN, DT_NOEND};
 		children = lappend(children, child);
 	}
 	table_close(relation, NoLock);
