@@ -44,6 +44,20 @@ typedef struct PartitionModel
 extern PartitionModel *partition_model(Relation target, TimestampTz from);
 extern void partition_create(const PartitionModel *model, const Interval *width, const TimeRange *range);
 
+/* a name that is not taken, of the stem and the suffix, and one as SQL */
+extern char *partition_free_name(const char *stem, const char *suffix, Oid schema);
+extern char *partition_in_schema(const PartitionModel *model, const char *name);
+
+/* what follows the columns in CREATE TABLE, for a partition like this one (InvalidOid: like none) */
+extern char *partition_storage(const PartitionModel *model, Oid like);
+
+/* ---------------------------------------------------------------- partition_children.c */
+
+/* PARTITION BY as the sibling, which has that range, has it; NULL when that is not taken over */
+extern char *partition_split(const PartitionModel *model, Oid sibling, TimeRange range);
+extern void partition_create_children(const PartitionModel *model, const char *plain, Oid sibling,
+									  TimeRange sibling_range, TimeRange range);
+
 /* ---------------------------------------------------------------- partition.c */
 
 /* a step of work on partitions: in a transaction, connected to SPI, with the source as it is then */
