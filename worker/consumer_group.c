@@ -195,7 +195,8 @@ consumer_group_forget(Consumer *consumer)
 	ConsumerGroup *group = &consumer->group;
 
 	if (group->answers != NULL)
-		consumer_group_forget(consumer);
+		rd_kafka_queue_destroy(group->answers);
+	group->answers = NULL;
 }
 
 /* what was asked and not answered is asked again */
@@ -226,6 +227,5 @@ consumer_group_close(Consumer *consumer)
 		if (group->waiting)
 			hear(consumer, LAST_WORD_MS);
 	}
-	rd_kafka_queue_destroy(group->answers);
-	group->answers = NULL;
+	consumer_group_forget(consumer);
 }
