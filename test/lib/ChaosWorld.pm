@@ -103,8 +103,8 @@ sub start_server
     $self->{disk} = $switch;
     $ENV{CLICKSTREAM_DISK} = $switch;
     $self->{shim} = built('full_disk', '-shared', '-fPIC', '-ldl');
-    # What the faults set for everybody is not for the test itself.
-    $ENV{PGOPTIONS} = '-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c idle_in_transaction_session_timeout=0';
+    # What the faults set for everybody is not for the test itself, and what it was told is done has to last.
+    $ENV{PGOPTIONS} = '-c synchronous_commit=on -c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c idle_in_transaction_session_timeout=0';
     {
         local $ENV{LD_PRELOAD} = $self->{shim};
         $self->{node} = new_node('chaos', restart_after_crash => 'on', synchronous_commit => 'off', checkpoint_timeout => '30s',
