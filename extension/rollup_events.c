@@ -212,15 +212,21 @@ changes_owner(Node *statement)
 	return false;
 }
 
-/* The query runs as the owner of the rollup's table, who must be able to look at the definition. */
+/*
+ * The query runs as the owner of the rollup's table, who must be able to look at the definition, and to drop
+ * partitions; neither follows by itself.
+ */
 static void
 follow_owner(Oid relation)
 {
 	Rollup	   *rollup = catalog_rollup_by_relation(relation);
+	ListCell   *cell;
 
 	if (rollup == NULL || get_rel_name(rollup->definition) == NULL)
 		return;
 	ATExecChangeOwner(rollup->definition, rollup->owner, true, AccessExclusiveLock);
+	foreach(cell, find_all_inheritors(relation, AccessExclusiveLock, NULL))
+		ATExecChangeOwner(lfirst_oid(cell), rollup->owner, true, AccessExclusiveLock);
 	catalog_rollup_update(rollup);
 	rollup_set_changed(rollup->target);
 }

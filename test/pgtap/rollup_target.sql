@@ -1,7 +1,7 @@
 -- What is done to a table that has rollups: nothing leaves a rollup behind without saying so.
 SET client_min_messages = warning;
 BEGIN;
-SELECT plan(28);
+SELECT plan(31);
 CREATE ROLE target_owner;
 GRANT CREATE ON SCHEMA public TO target_owner;
 CREATE SCHEMA elsewhere AUTHORIZATION target_owner;
@@ -110,6 +110,19 @@ DROP TABLE t_a;
 CREATE TABLE dated (day date NOT NULL);
 SELECT clickstream.create_rollup('days', 'SELECT day, count(*) AS n FROM dated GROUP BY day', partition_interval => '1 day');
 INSERT INTO dated VALUES ('2025-06-04'), ('2025-06-05');
+RESET ROLE;
+CREATE ROLE target_heir;
+GRANT CREATE ON SCHEMA public TO target_heir;
+GRANT SELECT ON dated TO target_heir;
+ALTER TABLE days OWNER TO target_heir;
+INSERT INTO dated VALUES ('2025-06-05'), ('2025-06-06');
+SET LOCAL ROLE target_heir;
+SELECT results_eq('SELECT rollup::text, owner::text FROM clickstream.rollups', $$VALUES ('days', 'target_heir')$$, 'who is given a rollup sees it');
+SELECT is_empty($$SELECT * FROM clickstream.check_rollup('days')$$, 'and can have it checked');
+RESET ROLE;
+REASSIGN OWNED BY target_heir TO target_owner;
+SELECT is_empty($$SELECT FROM pg_class c WHERE relname ~ '^days' AND relowner <> 'target_owner'::regrole$$, 'its definition and its partitions are his, too');
+SET LOCAL ROLE target_owner;
 SELECT lives_ok('DROP TABLE days_p20250604', 'a partition of a rollup');
 SELECT lives_ok('DROP TABLE days', 'a rollup''s table');
 SELECT lives_ok('DROP TABLE elsewhere.alone, t, dated CASCADE', 'a table, and its rollups by CASCADE');
