@@ -166,7 +166,7 @@ kafka_client_open(KafkaClient *client, List *options, const char *const *extra)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (client->rk == NULL)
 	{
-		rd_kafka_conf_destroy(conf);
+		/* librdkafka cannot free the settings any more once it has called listen_to_replies: they are left to the process */
 		kafka_client_close(client);
 		return false;
 	}
