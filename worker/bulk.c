@@ -48,6 +48,7 @@ bulk_open(Elasticsearch *client, const BulkOptions *options)
 	for (i = 0; i <= bulk->options.in_flight; i++)
 		batch_init(&bulk->batches[i]);
 	bulk->collecting = bulk->sent = &bulk->batches[0];
+	bulk_doubt_open(bulk);
 	bulk->refusal_context = AllocSetContextCreate(bulk->context, "refusals",
 												  ALLOCSET_DEFAULT_SIZES);
 	return bulk;

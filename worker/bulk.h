@@ -42,6 +42,7 @@ typedef struct BulkOptions
 	int			in_flight;		/* requests at a time; 0 for one */
 	WorkerSlot *slot;			/* counters, state and last error are shown there */
 	WorkerState working_state;	/* the state while all is well */
+	XLogRecPtr	told_until;		/* a process before this one may have sent changes up to here; 0: none */
 	int			patience_ms;	/* how long bulk_settle waits for the surroundings before it gives up */
 } BulkOptions;
 
@@ -99,6 +100,14 @@ extern void bulk_forget_refusals(Bulk *bulk);
  * yet, so another server, or this one before it was set back in time, wrote into it.
  */
 extern const char *bulk_diverged(const Bulk *bulk);
+
+/*
+ * Documents, by their ids, that may yet arrive once more in a form that was replaced within its transaction, NIL
+ * for none.  To be sent again under a later version, when all that is collected is sent, and before what
+ * bulk_settled says is relied upon.  *too_many: there are more than these.
+ */
+extern List *bulk_doubtful(const Bulk *bulk, bool *too_many);
+extern void bulk_forget_doubtful(Bulk *bulk);
 
 /* a document that cannot be sent at all; NULL: nor kept */
 extern void bulk_refuse(Bulk *bulk, const char *id, XLogRecPtr version, const char *document,

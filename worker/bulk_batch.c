@@ -120,6 +120,7 @@ batch_add(Batch *batch, const char *id, int length, XLogRecPtr version)
 		batch->n_dead++;
 		entry->id = older->id;
 		entry->version = Max(version, older->version);
+		entry->repeats = entry->version == older->version || older->repeats;
 	}
 	else
 	{

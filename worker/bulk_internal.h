@@ -20,6 +20,7 @@ typedef struct Entry
 	XLogRecPtr	version;
 	bool		is_delete;
 	bool		dead;			/* replaced, or settled */
+	bool		repeats;		/* it replaced one of the same transaction */
 	bool		waits;			/* scratch: of the last reply, to be sent again */
 } Entry;
 
@@ -45,6 +46,17 @@ typedef struct Batch
 	StringInfoData request;		/* its body, when it is not the batch's own */
 } Batch;
 
+/* see bulk_doubt.c */
+typedef struct BulkDoubt
+{
+	XLogRecPtr	until;			/* a process before this one may have told changes up to here */
+	XLogRecPtr	version;		/* of the transaction in question, 0 for none */
+	struct bloom_filter *remembered;	/* its documents that may come late, or NULL */
+	MemoryContext context;		/* of what is listed */
+	List	   *listed;			/* of char *: ids */
+	bool		too_many;
+} BulkDoubt;
+
 struct Bulk
 {
 	MemoryContext context;
@@ -63,6 +75,7 @@ struct Bulk
 	TimestampTz failing_since;	/* 0: it is not */
 	XLogRecPtr	settled;
 	char	   *diverged;		/* or NULL */
+	BulkDoubt	doubt;
 	MemoryContext refusal_context;
 	List	   *refusals;
 	Size		refused_bytes;
@@ -86,6 +99,16 @@ extern int	batch_living(const Batch *batch);
 
 extern void bulk_keep_refusal(Bulk *bulk, const char *id, XLogRecPtr version, const char *document,
 							  int length, int status, const char *type, const char *reason);
+
+/* ---- bulk_doubt.c */
+
+extern void bulk_doubt_open(Bulk *bulk);
+
+/* The batch, which is not empty, is sent for the first time. */
+extern void bulk_doubt_sent(Bulk *bulk, const Batch *batch);
+
+/* Its request was given up, and may be carried out later. */
+extern void bulk_doubt_late(Bulk *bulk, const Batch *batch);
 
 /* ---- bulk_reply.c */
 

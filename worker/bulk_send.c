@@ -126,6 +126,7 @@ bulk_send(Bulk *bulk, XLogRecPtr covers)
 	bulk->collecting = next_batch(bulk, batch);
 	batch_reset(bulk->collecting);
 	bulk->n_in_flight++;
+	bulk_doubt_sent(bulk, batch);
 	request(bulk, batch);
 }
 
@@ -190,6 +191,8 @@ settle_request(Bulk *bulk)
 	if (!batch->requested)
 		request(bulk, batch);
 	elasticsearch_finish(batch->client, &reply);
+	if (elasticsearch_may_come_late(batch->client))
+		bulk_doubt_late(bulk, batch);
 	batch->requested = false;
 	bulk->split = false;
 	error = bulk_take_reply(bulk, &reply);

@@ -130,6 +130,7 @@ begin_request(Elasticsearch *client, const char *method, const char *path, const
 	appendStringInfoString(&client->path, path);
 	resetStringInfo(&client->failures);
 	client->repeatable = repeatable;
+	client->may_come_late = false;
 	client->hosts_left = list_length(client->urls) - 1;
 	curl_easy_setopt(client->easy, CURLOPT_NOBODY, 0L);
 	if (body)
@@ -189,6 +190,12 @@ is_mistrust(CURLcode result)
 {
 	return result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE ||
 		result == CURLE_SSL_CERTPROBLEM || result == CURLE_BAD_FUNCTION_ARGUMENT;
+}
+
+bool
+elasticsearch_may_come_late(const Elasticsearch *client)
+{
+	return client->may_come_late;
 }
 
 bool
@@ -284,6 +291,7 @@ request_is_over(Elasticsearch *client)
 		return true;
 	}
 	note_failure(client, status);
+	client->may_come_late |= !was_never_sent(client);
 	if (!fail_over(client))
 		return true;
 	send_request(client);

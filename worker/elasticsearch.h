@@ -63,6 +63,9 @@ extern void elasticsearch_ask(Elasticsearch *client, const char *method, const c
 extern char *elasticsearch_command(Elasticsearch *client, const char *method, const char *path,
 								   const char *body, bool missing_is_well);
 
+/* The last request, or one try of it, was given up, and may yet be carried out. */
+extern bool elasticsearch_may_come_late(const Elasticsearch *client);
+
 /* The last answer was that we are nobody, or may not; or no connection came about that we trust. */
 extern bool elasticsearch_refuses_us(const Elasticsearch *client);
 

@@ -21,6 +21,7 @@ struct Elasticsearch
 	int			left;			/* the one that answered before it, if that is still to be told; else -1 */
 	StringInfoData path;		/* of the request under way */
 	bool		repeatable;		/* it may reach two hosts and no harm is done */
+	bool		may_come_late;	/* a try of it was given up that the host may have got */
 	int			hosts_left;		/* that it has not been sent to */
 	StringInfoData failures;	/* of the hosts that it was sent to, for people */
 	MemoryContext context;		/* all of this */

@@ -25,6 +25,7 @@
 #include "sink_dates.h"
 #include "sink_index.h"
 #include "sink_lag.h"
+#include "sink_mend.h"
 #include "sink_swap.h"
 #include "worker.h"
 
@@ -102,6 +103,16 @@ look_around(Following *follow)
 	ereport(LOG,
 			(errmsg("the index of clickstream sink \"%s\" is gone, and is built anew",
 					follow->sink->name),
+			 errdetail("%s.", why)));
+	sink_set_phase(follow->worker, "new", NULL, InvalidXLogRecPtr);
+	worker_leave();
+}
+
+static void
+build_anew(Following *follow, const char *why)
+{
+	ereport(LOG,
+			(errmsg("the index of clickstream sink \"%s\" is built anew", follow->sink->name),
 			 errdetail("%s.", why)));
 	sink_set_phase(follow->worker, "new", NULL, InvalidXLogRecPtr);
 	worker_leave();
@@ -645,12 +656,46 @@ diverge(Following *follow)
 	worker_leave();
 }
 
+static void
+forget_mended(void *arg, MendId *ids, int n)
+{
+}
+
+/*
+ * Documents that may yet arrive in a form which was replaced within its transaction get a later version: the
+ * rows are sent as they are now.  Changes since then are told later, and lose against it; it has them.
+ */
+static void
+mend_doubtful(Following *follow)
+{
+	bool		too_many;
+	List	   *listed = bulk_doubtful(follow->bulk, &too_many);
+	MendId	   *ids;
+	ListCell   *cell;
+
+	if (listed == NIL)
+		return;
+	send_bulk(follow);
+	settle(follow);
+	listed = bulk_doubtful(follow->bulk, &too_many);
+	if (too_many)
+		build_anew(follow, "more documents than can be mended may arrive late");
+	ids = palloc0(sizeof(MendId) * list_length(listed));
+	foreach(cell, listed)
+		ids[foreach_current_index(cell)].id = lfirst(cell);
+	sink_mend(follow->worker, follow->bulk, ids, list_length(listed), forget_mended, follow);
+	pfree(ids);
+	bulk_forget_doubtful(follow->bulk);
+}
+
 /* moves the slot over what is in the index, and tells those who wait */
 static void
 acknowledge(Following *follow)
 {
-	XLogRecPtr	position = bulk_settled(follow->bulk);
+	XLogRecPtr	position;
 
+	mend_doubtful(follow);
+	position = bulk_settled(follow->bulk);
 	if (bulk_diverged(follow->bulk))
 		diverge(follow);
 	sink_store_refusals(follow->worker, follow->bulk);
@@ -822,6 +867,7 @@ follow_start(Following *follow, SinkWorker *worker)
 
 	options.in_flight = elasticsearch_in_flight(worker->client);
 	options.patience_ms = SINK_PATIENCE_MS;
+	options.told_until = GetFlushRecPtr(NULL);
 	follow->context = CurrentMemoryContext;
 	follow->worker = worker;
 	follow->sink = worker->sink;

@@ -12,9 +12,11 @@
  *	storm STATUS P  of HTTP requests, P percent are answered with STATUS and never handed on
  *	lose P          of HTTP requests, P percent are handed on, but in place of the reply comes RST
  *	swallow P       ... are handed on, and no reply ever comes
- * and these, which leave the mode as it is:
+ * and these, which leave the mode as it is (the last two for HTTP):
  *	cut             each connection ends with RST
  *	abandon         half-open: what is connected now never hears anything again; new connections do
+ *	hold N          the next N requests for /_bulk, of less than 256 kB, are kept, also when their clients hang up ...
+ *	release         ... and handed on now; in force when they are answered
  *
  * Owns no knowledge of Kafka; of HTTP only where a request ends. Called by Proxy.pm.
  */
@@ -44,7 +46,7 @@ typedef enum Mode
 /* what becomes of the request at hand */
 typedef enum Fate
 {
-	HAND_ON, ANSWER, RESET_AT_REPLY, NO_REPLY
+	HAND_ON, ANSWER, RESET_AT_REPLY, NO_REPLY, HELD
 } Fate;
 
 typedef struct Stream
@@ -75,6 +77,7 @@ static Mode mode = PASS;
 static bool http;
 static int	number,				/* of the command: bytes a second, or percent */
 			status;
+static int	to_hold;			/* requests that are to be kept */
 static long allowed[2];			/* bytes until the next tick, up and down */
 
 static struct sockaddr_in
@@ -243,6 +246,11 @@ begin_request(Pair *pair)
 		if (strncasecmp(p, name, sizeof name - 1) == 0)
 			pair->left += strtoul(p + sizeof name - 1, NULL, 10);
 	pair->fate = draw_fate();
+	if (to_hold > 0 && memmem(head, end - head, "/_bulk", 6) != NULL)
+	{
+		pair->fate = HELD;
+		to_hold--;
+	}
 }
 
 static bool
@@ -271,7 +279,7 @@ hand_up(Pair *pair)
 
 		if (pair->left == 0)
 			begin_request(pair);
-		if (pair->left == 0)
+		if (pair->left == 0 || pair->fate == HELD)
 			return true;
 		if (pair->fate == ANSWER)
 			up->start += before < pair->left ? before : pair->left;
@@ -314,7 +322,11 @@ static bool
 serve(Pair *pair, short client_events, short server_events)
 {
 	if (client_events & (POLLIN | POLLHUP | POLLERR) && !read_into(&pair->up, pair->client))
-		return false;
+	{
+		if (pair->fate != HELD)
+			return false;
+		pair->up.ended = true;
+	}
 	if (server_events & (POLLIN | POLLHUP | POLLERR) && !read_into(&pair->down, pair->server))
 		return false;
 	return hand_up(pair) && hand_down(pair) && !at_end(&pair->up) && !at_end(&pair->down);
@@ -345,6 +357,27 @@ allow_more(void)
 	allowed[0] = allowed[1] = number / TICKS;
 }
 
+/* a client that has hung up hears nothing of the answer */
+static void
+release_all(void)
+{
+	for (int i = n_pairs - 1; i >= 0; i--)
+	{
+		Pair	   *pair = pairs[i];
+		struct pollfd server = {.fd = pair->server, .events = POLLIN};
+
+		if (pair->fate != HELD)
+			continue;
+		if (pair->up.end - pair->up.start < pair->left)
+			errx(1, "a request that is held is too long, or was cut short");
+		fcntl(pair->server, F_SETFL, 0);
+		if (send(pair->server, pair->up.data + pair->up.start, pair->left, MSG_NOSIGNAL) != (ssize_t) pair->left ||
+			poll(&server, 1, 60000) != 1)
+			errx(1, "a request that was held is not answered");
+		end_pair(i, false);
+	}
+}
+
 static void
 obey(char *line)
 {
@@ -357,6 +390,10 @@ obey(char *line)
 		cut_all();
 	else if (strcmp(word, "abandon") == 0)
 		abandon_all();
+	else if (strcmp(word, "hold") == 0)
+		to_hold = a;
+	else if (strcmp(word, "release") == 0)
+		release_all();
 	else
 	{
 		static const char *const names[] = {"pass", "refuse", "stall", "slow", "storm", "lose", "swallow"};
