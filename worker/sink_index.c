@@ -420,6 +420,21 @@ address_of_hit(const Sink *sink, json_t *hit, StringInfo address)
 	document_address_of(part_of(hit, "_id"), index, sink->routing ? part_of(hit, "_routing") : none, address);
 }
 
+/* else it would keep what the index was for five minutes */
+static void
+end_scroll(Elasticsearch *client, const char *scroll_id)
+{
+	StringInfoData body;
+
+	if (scroll_id == NULL)
+		return;
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"scroll_id\":");
+	json_append_string(&body, scroll_id, strlen(scroll_id));
+	appendStringInfoChar(&body, '}');
+	(void) elasticsearch_command(client, "DELETE", "/_search/scroll", body.data, true);
+}
+
 /* the ids of one page; how many there were, and where the next page begins */
 static int
 take_page(const Sink *sink, json_t *root, SinkIndexEach each, void *arg, StringInfo scroll)
@@ -451,6 +466,7 @@ sink_index_each_id(Elasticsearch *client, const Sink *sink, SinkIndexEach each, 
 	char	   *path = elasticsearch_index_path(client, sink->alias, "/_search?scroll=5m&_source=false");
 	char	   *body = psprintf("{\"size\":%d,\"sort\":[\"_doc\"],\"version\":true}", IDS_AT_ONCE);
 	char	   *why;
+	char	   *scroll_id = NULL;
 	int			n;
 
 	why = sink_index_refresh(client, sink->alias);
@@ -461,16 +477,21 @@ sink_index_each_id(Elasticsearch *client, const Sink *sink, SinkIndexEach each, 
 	{
 		ElasticsearchReply reply;
 		json_t	   *root;
+		const char *id;
 
 		elasticsearch_ask(client, "POST", path, body, &reply);
 		if (reply.status != 200)
 			return elasticsearch_error(&reply, NULL);
 		root = json_loadb(reply.text, reply.length, 0, NULL);
+		id = json_string_value(json_object_get(root, "_scroll_id"));
+		if (id && (scroll_id == NULL || strcmp(id, scroll_id) != 0))
+			scroll_id = pstrdup(id);
 		n = take_page(sink, root, each, arg, &scroll);
 		json_decref(root);
 		path = "/_search/scroll";
 		body = scroll.data;
 	} while (n > 0);
+	end_scroll(client, scroll_id);
 	return NULL;
 }
 
