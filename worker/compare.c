@@ -58,6 +58,21 @@ compare_open(Elasticsearch *client, const Sink *sink, CompareEach each, void *ar
 
 /* ---------------------------------------------------------------- what counts as equal */
 
+/* fields of columns that were there when it was written: the mapping has them still, and allows no others */
+static void
+forget_gone(json_t *source, const json_t *ours)
+{
+	const char *field;
+	json_t	   *value;
+	void	   *next;
+
+	json_object_foreach_safe(source, next, field, value)
+	{
+		if (json_object_get(ours, field) == NULL)
+			json_object_del(source, field);
+	}
+}
+
 /* a column that came later is NULL in the rows of before, whose documents have no such field: to a search it is the same */
 static void
 forget_nulls(json_t *document)
@@ -80,6 +95,7 @@ same_document(const char *document, json_t *source)
 	json_t	   *ours = json_loads(document, JSON_DECODE_INT_AS_REAL, NULL);
 	bool		same;
 
+	forget_gone(source, ours);
 	forget_nulls(ours);
 	forget_nulls(source);
 	same = ours != NULL && json_equal(ours, source);

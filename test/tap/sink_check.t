@@ -28,6 +28,11 @@ is(sql($check), '', 'nothing differs any more');
 is(es_count($alias), 3000, 'all documents');
 is(es_search($alias, { term => { id => 18 } })->{18}{body}, 'body 18', 'as the table says');
 
+# --- documents of a column that is gone keep its field, and do not differ for it ---
+
+sql(q{ALTER TABLE rows ADD passing int DEFAULT 7; UPDATE rows SET body = 'passed' WHERE id = 20; ALTER TABLE rows DROP passing; UPDATE rows SET body = 'after' WHERE id = 21});
+is(sql($check), '', 'a column came and went: nothing differs');
+
 # --- while the table changes ---
 
 $node->append_conf('postgresql.conf', 'synchronous_commit = off');
