@@ -112,6 +112,7 @@ sub proxy
         my $pid = fork() // die "could not fork: $!";
         if ($pid) { push @pids, $pid; next }
         $SIG{CHLD} = 'IGNORE';
+        $SIG{TERM} = 'DEFAULT';    # PostgreSQL's modules die of it, since 17
         while (my $client = $listen[$i]->accept)
         {
             next if fork();

@@ -123,7 +123,7 @@ refused($refusal, qr/WITH|common table/, rollup("WITH c AS (SELECT * FROM clicks
 refused($refusal, qr/$_/i, rollup("SELECT page, user_id, $n FROM clicks GROUP BY $_ (page, user_id)")) for qw(ROLLUP CUBE);
 refused($refusal, qr/GROUPING SETS/, rollup("SELECT page, $n FROM clicks GROUP BY GROUPING SETS ((page), ())"));
 refused($refusal, qr/hll|hyperloglog|approximate/i, rollup('SELECT page, count(DISTINCT user_id) AS users FROM clicks GROUP BY 1'));
-refused($refusal, qr/array_agg|string_agg|combine/, rollup('SELECT page, array_agg(user_id) AS users FROM clicks GROUP BY 1'));
+refused($refusal, qr/json_agg|combine/, rollup('SELECT page, json_agg(user_id) AS users FROM clicks GROUP BY 1'));
 refused($refusal, qr/percentile_cont|ordered-set/, rollup('SELECT page, percentile_cont(0.5) WITHIN GROUP (ORDER BY amount) AS m FROM clicks GROUP BY 1'));
 refused($refusal, qr/\Q$_\E|clock|current/i, rollup("SELECT page, $n FROM clicks WHERE occurred_at > $_ - interval '1 day' GROUP BY 1"))
   for 'now()', 'current_timestamp', 'localtimestamp', 'current_date';

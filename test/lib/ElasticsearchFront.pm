@@ -21,6 +21,7 @@ sub new
     $self->{pid} = fork() // die "fork: $!";
     return $self if $self->{pid};
     $SIG{CHLD} = 'IGNORE';
+    $SIG{TERM} = 'DEFAULT';    # PostgreSQL's modules die of it, since 17
     while (my $client = $listener->accept)
     {
         next if fork();
