@@ -12,7 +12,7 @@ plan skip_all => 'clang is not installed' unless $clang;
 sub flags
 {
     my ($part, $variables) = @_;
-    my $rule = 'flags-of-part:;@echo ' . $variables;
+    my $rule = "flags-of-part:;\$(info $variables)@:";    # by make itself: no shell takes the quotes off
     my $flags = `make -s --no-print-directory -C '$part' CC=clang CXX=clang++ PG_CONFIG='$pg_config' --eval='$rule' flags-of-part 2>&1`;
     chomp $flags;
     return $flags;
