@@ -24,6 +24,7 @@
 #include "compat.h"
 #include "index_pattern.h"
 #include "sink_api.h"
+#include "statement.h"
 
 /* ---------------------------------------------------------------- the kind of table */
 
@@ -354,14 +355,15 @@ choose_id(Relation relation, const Rollup *rollup, const char *id)
 /* ---------------------------------------------------------------- what is published */
 
 static void
-refuse_outside_identity(const char *option, const char *who)
+refuse_outside_identity(const char *option, Oid table)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s of table \"%s\" has columns outside its replica identity", option, who),
+			 errmsg("%s of table \"%s\" has columns outside its replica identity", option,
+					get_rel_name(table)),
 			 errdetail("A DELETE would not tell which document is to go."),
 			 errhint("Run ALTER TABLE %s REPLICA IDENTITY FULL, or take columns of its key alone.",
-					 quote_identifier(who))));
+					 qualified_name(table))));
 }
 
 /* what decides whether a row has a document, and which, must be in the log of its deletion */
@@ -371,7 +373,7 @@ require_in_identity(const char *option, Relation relation, List *columns)
 	Oid			member = InvalidOid;
 
 	if (columns != NIL && sink_worst_identity(relation, columns, &member) == IDENTITY_OTHER)
-		refuse_outside_identity(option, get_rel_name(member));
+		refuse_outside_identity(option, member);
 }
 
 static void
@@ -413,8 +415,6 @@ choose_published(Relation relation, const Sink *sink)
 {
 	Oid			member = InvalidOid;
 	Identity	worst = sink_worst_identity(relation, sink->id_columns, &member);
-	char	   *who = OidIsValid(member) ? get_rel_name(member) : NULL;
-	char	   *quoted;
 
 	if (sink->create_only)
 		return sink_published_for_inserts(relation, sink, columns_told(relation, sink));
@@ -423,16 +423,16 @@ choose_published(Relation relation, const Sink *sink)
 		case IDENTITY_COVERS:
 			break;
 		case IDENTITY_OTHER:
-			refuse_outside_identity("the id", who);
+			refuse_outside_identity("the id", member);
 			break;
 		case IDENTITY_MISSING:
-			quoted = pstrdup(quote_identifier(who));
 			ereport(NOTICE,
 					(errmsg("updates and deletes of table \"%s\" will not reach the index",
 							RelationGetRelationName(relation)),
 					 errdetail("Table \"%s\" has no replica identity, so only inserts and truncates are followed.",
-							   who),
-					 errhint("Run ALTER TABLE %s REPLICA IDENTITY FULL, then create the sink again.", quoted)));
+							   get_rel_name(member)),
+					 errhint("Run ALTER TABLE %s REPLICA IDENTITY FULL, then create the sink again.",
+							 qualified_name(member))));
 			return "insert, truncate";
 	}
 	if (sink->filter)

@@ -7,7 +7,9 @@
  */
 #include "postgres.h"
 
+#include <float.h>
 #include <jansson.h>
+#include <math.h>
 
 #include "utils/memutils.h"
 
@@ -88,11 +90,50 @@ forget_nulls(json_t *document)
 	}
 }
 
+/* a number of more digits than a double tells apart, or that no double can be */
+static bool
+beyond_double(const char *number, int length)
+{
+	return strspn(number, "-0123456789") >= length ? length > DBL_DIG : isinf(strtod(number, NULL));
+}
+
+/* JSON in which such numbers are strings: an answer that holds one can be read, and they are compared digit by digit. */
+static json_t *
+load_exact(const char *text)
+{
+	StringInfoData exact;
+	json_t	   *root;
+	bool		quoted = false;
+
+	initStringInfo(&exact);
+	for (const char *at = text; *at;)
+	{
+		int			length = quoted ? 0 : strspn(at, "-+.0123456789eE");
+
+		if (length > 0 && strchr("-0123456789", *at))
+		{
+			const char *quote = beyond_double(at, length) ? "\"" : "";
+
+			appendStringInfo(&exact, "%s%.*s%s", quote, length, at, quote);
+			at += length;
+			continue;
+		}
+		if (*at == '"')
+			quoted = !quoted;
+		else if (*at == '\\' && at[1] != '\0')
+			appendStringInfoCharMacro(&exact, *at++);
+		appendStringInfoCharMacro(&exact, *at++);
+	}
+	root = json_loadb(exact.data, exact.len, JSON_DECODE_INT_AS_REAL, NULL);
+	pfree(exact.data);
+	return root;
+}
+
 /* The text as it was sent, as Elasticsearch keeps it; or, if it was written anew, its meaning. */
 static bool
 same_document(const char *document, json_t *source)
 {
-	json_t	   *ours = json_loads(document, JSON_DECODE_INT_AS_REAL, NULL);
+	json_t	   *ours = load_exact(document);
 	bool		same;
 
 	forget_gone(source, ours);
@@ -103,13 +144,20 @@ same_document(const char *document, json_t *source)
 	return same;
 }
 
+/* a large one is a string, see load_exact */
+static uint64
+version_of(const json_t *version)
+{
+	return json_is_string(version) ? strtou64(json_string_value(version), NULL, 10)
+		: (uint64) json_number_value(version);
+}
+
 static void
 judge(Compare *compare, ComparedRow *row, json_t *reply)
 {
 	json_t	   *source = json_object_get(reply, "_source");
 
-	/* versions are multiples of eight: as a double it is exact */
-	row->version = (uint64) json_number_value(json_object_get(reply, "_version"));
+	row->version = version_of(json_object_get(reply, "_version"));
 	if (source == NULL)
 		row->difference = DOCUMENT_MISSING;
 	else if (compare->contents && !same_document(row->document, source))
@@ -144,7 +192,7 @@ ask_index(Compare *compare)
 	elasticsearch_ask(compare->client, "POST", compare->path, question(compare), &reply);
 	if (reply.status != 200)
 		return elasticsearch_error(&reply, NULL);
-	root = json_loadb(reply.text, reply.length, JSON_DECODE_INT_AS_REAL, NULL);
+	root = load_exact(reply.text);
 	documents = json_object_get(root, "docs");
 	if (json_array_size(documents) != compare->n)
 		why = pstrdup("the answer could not be read");

@@ -262,6 +262,8 @@ decode_refused_time(const char *text, size_t length)
 	bool		bare = true;
 	int			points = 0;
 
+	if (strspn(text, " ") >= length)
+		return "it is empty";
 	for (size_t at = 0; at < length; at++)
 	{
 		size_t		from = at;

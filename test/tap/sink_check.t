@@ -33,6 +33,17 @@ is(es_search($alias, { term => { id => 18 } })->{18}{body}, 'body 18', 'as the t
 sql(q{ALTER TABLE rows ADD passing int DEFAULT 7; UPDATE rows SET body = 'passed' WHERE id = 20; ALTER TABLE rows DROP passing; UPDATE rows SET body = 'after' WHERE id = 21});
 is(sql($check), '', 'a column came and went: nothing differs');
 
+# --- numbers that a double cannot hold, or cannot tell apart ---
+
+sql(q{INSERT INTO rows VALUES (9001, '1e400', 'a number that no double is', NULL), (9002, NULL, 'large', '{"n": 9007199254740993, "s": "5\\"9007199254740993"}')});
+is(sql(q{SELECT clickstream.wait_for_sink('rows', '60 s')}), 't', 'numbers: followed');
+is(sql($check), '', 'numbers: of any size are compared');
+es('PUT', "/$alias/_doc/9002", { id => 9002, body => 'large', p => { n => 9007199254740992, s => '5"9007199254740993' } });
+is(sql($check), '9002|different', 'numbers: to the last digit');
+is(sql(q{SELECT count(*) FROM clickstream.check_sink('rows', repair => true)}), 1, 'numbers: repaired');
+is(sql($check), '', 'numbers: nothing differs any more');
+sql(q{DELETE FROM rows WHERE id IN (9001, 9002)});
+
 # --- while the table changes ---
 
 $node->append_conf('postgresql.conf', 'synchronous_commit = off');
