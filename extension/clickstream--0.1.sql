@@ -543,9 +543,11 @@ CREATE FUNCTION create_sink(name text, server text, relation regclass, index tex
 COMMENT ON FUNCTION create_sink IS 'copies a table into an Elasticsearch index and follows its changes from then on';
 
 CREATE FUNCTION alter_sink(name text, bulk_bytes int DEFAULT NULL, bulk_wait interval DEFAULT NULL,
-    max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL, on_drop text DEFAULT NULL) RETURNS void
+    max_wal_lag text DEFAULT NULL, "where" text DEFAULT NULL, on_drop text DEFAULT NULL, routing text DEFAULT NULL,
+    pipeline text DEFAULT NULL, op_type text DEFAULT NULL, mapping jsonb DEFAULT NULL, columns jsonb DEFAULT NULL,
+    id text DEFAULT NULL, index text DEFAULT NULL, server text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_alter_sink';
-COMMENT ON FUNCTION alter_sink IS 'changes options of a sink while it runs; those left out stay as they are';
+COMMENT ON FUNCTION alter_sink IS 'changes options of a sink while it runs, or builds its index anew where that is needed; those left out stay as they are';
 
 CREATE FUNCTION drop_sink(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'clickstream_drop_sink';

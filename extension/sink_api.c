@@ -1,6 +1,6 @@
 /*
  * sink_api.c
- *		create_sink, alter_sink, drop_sink, and what is done with a sink that is there.
+ *		create_sink, drop_sink, and what is done with a sink that is there (but for alter_sink, sink_alter.c).
  *
  * Owns who may command a sink and the order of things: check, record, publish, wake.  All of it is in
  * the caller's transaction: a rollback leaves nothing.  The replication slot and the index are the
@@ -23,7 +23,6 @@
 #include "worker_slot.h"
 
 PG_FUNCTION_INFO_V1(clickstream_create_sink);
-PG_FUNCTION_INFO_V1(clickstream_alter_sink);
 PG_FUNCTION_INFO_V1(clickstream_drop_sink);
 PG_FUNCTION_INFO_V1(clickstream_pause_sink);
 PG_FUNCTION_INFO_V1(clickstream_resume_sink);
@@ -78,8 +77,8 @@ sink_lock_of_caller(const char *name)
 
 /* ---------------------------------------------------------------- create */
 
-static char *
-text_argument(FunctionCallInfo fcinfo, int n, const char *name)
+char *
+sink_text_argument(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
 		ereport(ERROR,
@@ -89,8 +88,8 @@ text_argument(FunctionCallInfo fcinfo, int n, const char *name)
 	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-static void
-take_bulk(FunctionCallInfo fcinfo, int first, Sink *sink)
+void
+sink_take_bulk(FunctionCallInfo fcinfo, int first, Sink *sink)
 {
 	if (!PG_ARGISNULL(first))
 		sink->bulk_bytes = PG_GETARG_INT32(first);
@@ -104,8 +103,8 @@ take_bulk(FunctionCallInfo fcinfo, int first, Sink *sink)
 	sink_check_bulk(sink);
 }
 
-static void
-take_on_drop(FunctionCallInfo fcinfo, int n, Sink *sink)
+void
+sink_take_on_drop(FunctionCallInfo fcinfo, int n, Sink *sink)
 {
 	if (PG_ARGISNULL(n))
 		return;
@@ -129,8 +128,8 @@ set_defaults(Sink *sink)
 }
 
 /* two sinks into one index would undo each other's documents */
-static void
-check_index_is_free(const Sink *sink)
+void
+sink_check_index_is_free(const Sink *sink)
 {
 	ListCell   *cell;
 
@@ -138,7 +137,7 @@ check_index_is_free(const Sink *sink)
 	{
 		Sink	   *other = lfirst(cell);
 
-		if (strcmp(other->server, sink->server) == 0 && strcmp(other->alias, sink->alias) == 0)
+		if (other->id != sink->id && strcmp(other->server, sink->server) == 0 && strcmp(other->alias, sink->alias) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("index \"%s\" of server \"%s\" is another sink's", sink->alias, sink->server),
@@ -149,20 +148,20 @@ check_index_is_free(const Sink *sink)
 static void
 read_create_arguments(FunctionCallInfo fcinfo, Sink *sink)
 {
-	sink->name = text_argument(fcinfo, 0, "the name of a sink");
-	sink->server = text_argument(fcinfo, 1, "server");
+	sink->name = sink_text_argument(fcinfo, 0, "the name of a sink");
+	sink->server = sink_text_argument(fcinfo, 1, "server");
 	if (PG_ARGISNULL(2))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("relation cannot be NULL"),
 				 errhint("Name the table to follow.")));
 	sink->relation = PG_GETARG_OID(2);
-	sink->index = text_argument(fcinfo, 3, "index");
+	sink->index = sink_text_argument(fcinfo, 3, "index");
 	if (!PG_ARGISNULL(5))
 		sink->columns = PG_GETARG_JSONB_P_COPY(5);
 	if (!PG_ARGISNULL(9))
 		sink->filter = text_to_cstring(PG_GETARG_TEXT_PP(9));
-	take_on_drop(fcinfo, 10, sink);
+	sink_take_on_drop(fcinfo, 10, sink);
 	if (!PG_ARGISNULL(11))
 		sink->routing = text_to_cstring(PG_GETARG_TEXT_PP(11));
 	if (!PG_ARGISNULL(12))
@@ -216,8 +215,8 @@ clickstream_create_sink(PG_FUNCTION_ARGS)
 	(void) connection_server(sink.server, CONNECTION_ELASTICSEARCH, sink.owner);
 	sink.alias = sink_check_index(sink.index);
 	sink_check_mapping(sink.mapping);
-	check_index_is_free(&sink);
-	take_bulk(fcinfo, 6, &sink);
+	sink_check_index_is_free(&sink);
+	sink_take_bulk(fcinfo, 6, &sink);
 	published = sink_check_table(&sink, PG_ARGISNULL(4) ? NULL :
 								 text_to_cstring(PG_GETARG_TEXT_PP(4)));
 
@@ -231,16 +230,16 @@ clickstream_create_sink(PG_FUNCTION_ARGS)
 /* ---------------------------------------------------------------- what is done with one */
 
 /* a running worker compares the row with its own at its next look */
-static void
-save(const Sink *sink)
+void
+sink_save(const Sink *sink)
 {
 	catalog_sink_update(sink);
 	launcher_wake_at_commit();
 }
 
 /* the option id, in words again */
-static char *
-id_option(const Sink *sink)
+char *
+sink_id_option(const Sink *sink)
 {
 	char	   *id = NULL;
 	ListCell   *cell;
@@ -252,37 +251,14 @@ id_option(const Sink *sink)
 }
 
 /* the next look of the worker finds that a new index is to be built beside the old one */
-static void
-build_anew(Sink *sink)
+void
+sink_build_anew(Sink *sink)
 {
 	sink->phase = "new";
 	sink->consistent_point = InvalidXLogRecPtr;
 	/* an index of before says that the alias may be taken over */
 	if (sink->physical_index == NULL)
 		sink->physical_index = psprintf("%s-000000", sink->alias);
-}
-
-/* which rows have a document is another question then: for those that are there, too */
-static void
-take_filter(Sink *sink, const char *filter)
-{
-	sink->filter = *filter ? pstrdup(filter) : NULL;
-	(void) sink_check_table(sink, id_option(sink));
-	sink_publish_filter(sink);
-	build_anew(sink);
-}
-
-Datum
-clickstream_alter_sink(PG_FUNCTION_ARGS)
-{
-	Sink	   *sink = sink_lock_of_caller(text_argument(fcinfo, 0, "the name of a sink"));
-
-	take_bulk(fcinfo, 1, sink);
-	take_on_drop(fcinfo, 5, sink);
-	if (!PG_ARGISNULL(4))
-		take_filter(sink, text_to_cstring(PG_GETARG_TEXT_PP(4)));
-	save(sink);
-	PG_RETURN_VOID();
 }
 
 Datum
@@ -303,7 +279,7 @@ clickstream_pause_sink(PG_FUNCTION_ARGS)
 
 	sink->enabled = false;
 	sink->paused_because = NULL;
-	save(sink);
+	sink_save(sink);
 	PG_RETURN_VOID();
 }
 
@@ -317,7 +293,7 @@ adopt(Sink *sink)
 
 	if (filter)
 		sink->filter = filter;	/* it has followed columns that were renamed since */
-	published = sink_check_table(sink, id_option(sink));
+	published = sink_check_table(sink, sink_id_option(sink));
 	sink_unpublish(sink->publication);
 	sink_unpublish(name);
 	sink->system_identifier = GetSystemIdentifier();
@@ -340,7 +316,7 @@ clickstream_resume_sink(PG_FUNCTION_ARGS)
 		adopt(sink);
 	sink->enabled = true;
 	sink->paused_because = NULL;
-	save(sink);
+	sink_save(sink);
 	PG_RETURN_VOID();
 }
 
@@ -350,7 +326,7 @@ clickstream_resync_sink(PG_FUNCTION_ARGS)
 {
 	Sink	   *sink = sink_lock_of_caller(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
-	build_anew(sink);
-	save(sink);
+	sink_build_anew(sink);
+	sink_save(sink);
 	PG_RETURN_VOID();
 }

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
@@ -72,8 +73,17 @@ extern void sink_before_command(Node *statement);
 
 /* sink_publication.c: made and dropped in the caller's transaction */
 extern void sink_publish(const Sink *sink, const char *what);
-extern void sink_publish_filter(const Sink *sink);	/* another than before */
+extern void sink_publish_anew(const Sink *sink, const char *what);	/* other rows and changes than before */
 extern void sink_unpublish(const char *publication);
+
+/* sink_api.c, for sink_alter.c as well: arguments as options, each checked; the row changed; an index that is built */
+extern char *sink_text_argument(FunctionCallInfo fcinfo, int n, const char *name);
+extern void sink_take_bulk(FunctionCallInfo fcinfo, int first, Sink *sink);
+extern void sink_take_on_drop(FunctionCallInfo fcinfo, int n, Sink *sink);
+extern void sink_check_index_is_free(const Sink *sink);
+extern char *sink_id_option(const Sink *sink);
+extern void sink_build_anew(Sink *sink);
+extern void sink_save(const Sink *sink);
 
 /* sink_api.c: the sink of that name if the caller may command it, locked and read after that */
 extern Sink *sink_of_caller(const char *name);

@@ -95,10 +95,13 @@ sink_publish(const Sink *sink, const char *what)
 }
 
 void
-sink_publish_filter(const Sink *sink)
+sink_publish_anew(const Sink *sink, const char *what)
 {
-	run_as_extension(psprintf("ALTER PUBLICATION %s SET %s", quote_identifier(sink->publication),
-							  published_rows(sink)));
+	const char *name = quote_identifier(sink->publication);
+
+	/* changes first: a filter over columns outside the identity is no hindrance to inserts alone */
+	run_as_extension(psprintf("ALTER PUBLICATION %s SET (publish = %s)", name, quote_literal_cstr(what)));
+	run_as_extension(psprintf("ALTER PUBLICATION %s SET %s", name, published_rows(sink)));
 }
 
 void

@@ -132,7 +132,8 @@ sink_set_phase(SinkWorker *worker, const char *phase, const char *physical_index
 	sink = read_sink(worker, &options, &forbidden);
 	/* somebody else may have decided meanwhile where to go on */
 	if (sink && sink->enabled && same_text(sink->phase, worker->sink->phase) &&
-		same_text(sink->slot, worker->sink->slot))
+		same_text(sink->slot, worker->sink->slot) && same_text(sink->index, worker->sink->index) &&
+		same_text(sink->server, worker->sink->server))
 	{
 		sink->phase = pstrdup(phase);
 		if (physical_index)

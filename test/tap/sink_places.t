@@ -38,7 +38,7 @@ sql(connect_sql());
 # --- a date pattern ---
 
 sql(q{CREATE TABLE days (id int PRIMARY KEY, at timestamptz NOT NULL, body text); ALTER TABLE days REPLICA IDENTITY FULL;
-      INSERT INTO days SELECT i, '2025-06-01 00:30+00'::timestamptz + i * interval '12 hours', 'b' || i FROM generate_series(1, 10) i;
+      INSERT INTO days SELECT i, '2025-06-01 00:30+00'::timestamptz + i * interval '6 hours', 'b' || i FROM generate_series(1, 10) i;
       INSERT INTO days VALUES (11, 'infinity', 'forever')});
 sql(create('days', 'days-{at:YYYY.MM.DD}', ''));
 placed('days', 'days', 'YYYY.MM.DD', 'the first copy');
@@ -80,7 +80,7 @@ sql(q{CREATE TABLE parts (id int, at date NOT NULL, tenant text, body text, PRIM
       CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2025-01-01') TO ('2025-01-10');
       CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2025-01-10') TO ('2025-01-20');
       CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM ('2025-01-20') TO ('2026-01-01');
-      INSERT INTO parts SELECT i, '2025-01-06'::date + i % 9 * 2, 't' || i % 7, repeat('x', 500) FROM generate_series(1, 5000) i});
+      INSERT INTO parts SELECT i, '2025-01-06'::date + i % 3 * 8, 't' || i % 7, repeat('x', 500) FROM generate_series(1, 5000) i});
 sql(create('parts', 'parts-{at:YYYY.MM.DD}', q{, id => 'id', routing => 'tenant', bulk_bytes => 20000, on_drop => 'delete'}));
 wait_until(sub { (es('GET', "/$alias-parts-000001-copy/_count"))[0] == 200 }, 'a copy has begun');
 my $pid = sql(q{SELECT pid FROM clickstream.stat_sinks WHERE sink = 'parts'});
