@@ -97,7 +97,7 @@ static const ConnectorOption options[] = {
 	{SEARCH, "external.resource.usage", "INDEX", true, "the sink makes its index, behind an alias"},
 	{SEARCH, "external.resource.usage", "DISABLED", true, "the sink makes its index, behind an alias"},
 	{SEARCH, "external.resource.usage", NULL, false, "the sink makes its index, behind an alias"},
-	{SEARCH, "data.stream.*", NULL, false, "the sink writes into an index of its own"},
+	{SEARCH, "data.stream.*", NULL, false, "data_stream => true writes into a data stream; see create_sink"},
 	{SEARCH, "elastic.security.protocol", NULL, true, "a url that begins with https:// is TLS"},
 	{SEARCH, "elastic.https.*", NULL, false, PEM},
 	{SEARCH, "proxy.*", NULL, false, "the sink's worker asks Elasticsearch itself"},
