@@ -197,7 +197,7 @@ delete_one(Elasticsearch *client, const Sink *sink, json_t *index, const char *p
 		elasticsearch_command(client, "DELETE", elasticsearch_index_path(client, name, ""), NULL, true);
 }
 
-/* what was marked when this one was swapped in */
+/* what was marked when this one was swapped in; false: later */
 static bool
 clear_behind(Elasticsearch *client, const Sink *sink, const char *physical, bool at_once)
 {
@@ -221,8 +221,9 @@ clear_behind(Elasticsearch *client, const Sink *sink, const char *physical, bool
 	if (why)
 		ereport(LOG,
 				(errmsg("clickstream sink \"%s\" leaves an old index behind the alias \"%s\"", sink->name, alias),
-				 errdetail("%s.", why)));
-	return why == NULL;
+				 errdetail("%s.", why),
+				 errhint("It is tried again when the sink's worker starts, and at the next resync.")));
+	return true;
 }
 
 /* the index that bears the number of this sink's last copy, or its stream */
