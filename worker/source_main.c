@@ -38,6 +38,9 @@
 /* how often partitions are made for the same batch without a pause */
 #define MOST_PARTITION_TRIES 3
 
+/* options that librdkafka refuses are tried so often by one process: it keeps what it was told each time */
+#define MOST_OPENINGS 20
+
 extern PGDLLEXPORT void clickstream_source_main(Datum main_arg);
 
 /* ---------------------------------------------------------------- a batch */
@@ -276,6 +279,8 @@ start(SourceWorker *worker)
 			return true;
 		if (error != NULL)
 			wait_for_surroundings(worker, error->message);
+		else if (worker->failures >= MOST_OPENINGS)
+			worker_leave();
 		else
 			worker_pause(worker->failures++, "ClickstreamSourceRetry");
 	}
