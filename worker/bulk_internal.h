@@ -66,6 +66,7 @@ struct Bulk
 	char	   *index_path;
 	char	   *versions_path;
 	char	   *pipeline_path;	/* or NULL */
+	bool		pipeline_seen;	/* it was there at the last look */
 	Batch		batches[MOST_IN_FLIGHT + 1];	/* a ring of as many as may be in flight, and one more */
 	Batch	   *collecting;		/* the one behind those in flight */
 	Batch	   *sent;			/* the first of those in flight, the next to be settled */

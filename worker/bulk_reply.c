@@ -197,15 +197,18 @@ take_item(Bulk *bulk, Entry *entry, const Item *item, Outcome *outcome)
 	}
 }
 
+/* and was before the request that was refused, or else it may have come only after that */
 static bool
-pipeline_is_there(Bulk *bulk)
+pipeline_was_there(Bulk *bulk)
 {
+	bool		before = bulk->pipeline_seen;
 	ElasticsearchReply reply;
 
 	if (bulk->pipeline_path == NULL)
 		return true;
 	elasticsearch_ask(bulk->client, "GET", bulk->pipeline_path, NULL, &reply);
-	return reply.status == 200;
+	bulk->pipeline_seen = reply.status == 200;
+	return before && bulk->pipeline_seen;
 }
 
 /* the index answers, and it is one index that is open: what stays refused is the document's fault */
@@ -224,7 +227,7 @@ index_is_in_order(Bulk *bulk)
 		strstr(reply.text, "\"index.verified_before_close\"") == NULL &&
 		strstr(reply.text, "\"index.blocks.") == NULL;
 	json_decref(root);
-	return in_order && pipeline_is_there(bulk);
+	return in_order && pipeline_was_there(bulk);
 }
 
 /* refusals whose type can mean either: judged by their neighbours, or by the state of the index */
