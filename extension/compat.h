@@ -71,6 +71,23 @@
 	((rte)->requiredPerms = 0, (rte)->selectedCols = NULL, (rte)->checkAsUser = InvalidOid)
 #endif
 
+/*
+ * For an entry of a relation that no rights are to be asked for.  Since 16 it must ask for some: those that the
+ * relation's owner has.
+ */
+#if PG_VERSION_NUM >= 160000
+#define compat_ask_as_owner(query, rte, owner) \
+	do { \
+		RTEPermissionInfo *rights_; \
+		(rte)->perminfoindex = 0; \
+		rights_ = addRTEPermissionInfo(&(query)->rteperminfos, rte); \
+		rights_->requiredPerms = ACL_SELECT; \
+		rights_->checkAsUser = (owner); \
+	} while (0)
+#else
+#define compat_ask_as_owner(query, rte, owner) ((void) (query), (void) (owner), compat_forget_permissions(rte))
+#endif
+
 /* the rights that a plan asks for, each in an entry of a list */
 #if PG_VERSION_NUM >= 160000
 #define compat_rights_of_plan(plan) ((plan)->permInfos)

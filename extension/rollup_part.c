@@ -19,6 +19,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_func.h"
+#include "parser/parse_relation.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
 #include "storage/itemptr.h"
@@ -148,6 +149,16 @@ with_columns_of_leaf(Query *query, int target_index, Oid target, Oid leaf)
 	return query;
 }
 
+static Oid
+owner_of(Oid table)
+{
+	Relation	relation = table_open(table, NoLock);
+	Oid			owner = relation->rd_rel->relowner;
+
+	table_close(relation, NoLock);
+	return owner;
+}
+
 /*
  * Rights are those on the target, not on the leaf, as for any query over the target; the entry that asks for them
  * stays, and is read by nobody.
@@ -164,7 +175,7 @@ rollup_part_of_query(Query *query, int target_index, const RollupPart *part)
 	rte->relid = part->leaf;
 	rte->relkind = get_rel_relkind(part->leaf);
 	rte->inh = false;
-	compat_forget_permissions(rte);
+	compat_ask_as_owner(query, rte, owner_of(part->leaf));
 	asking->inh = false;
 	asking->securityQuals = NIL;
 	query->rtable = lappend(query->rtable, asking);
