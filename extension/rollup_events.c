@@ -20,7 +20,6 @@
 #include "catalog/pg_inherits.h"
 #include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -33,34 +32,10 @@
 #include "rollup_set.h"
 #include "rollup_target.h"
 #include "rollup_trigger.h"
+#include "statement.h"
 
 PG_FUNCTION_INFO_V1(clickstream_rollup_ddl);
 PG_FUNCTION_INFO_V1(clickstream_rollup_drop);
-
-/* the tables and views that a command made, changed or dropped */
-static List *
-relations_of_command(const char *sql)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *relations = NIL;
-	uint64		row;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute(sql, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read what a command did");
-	for (row = 0; row < SPI_processed; row++)
-	{
-		bool		is_null;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &is_null);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		relations = list_append_unique_oid(relations, DatumGetObjectId(value));
-		MemoryContextSwitchTo(spi);
-	}
-	SPI_finish();
-	return relations;
-}
 
 /* ---------------------------------------------------------------- partitions */
 
@@ -268,8 +243,8 @@ clickstream_rollup_ddl(PG_FUNCTION_ARGS)
 	if (!rollup_target_minds(statement) && !moves_partitions(statement) && !renames_column(statement) &&
 		!changes_owner(statement))
 		PG_RETURN_NULL();
-	relations = relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
-									 "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass");
+	relations = oids_of("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
+						"WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass");
 	rollup_target_after_command(statement, relations);
 	if (changes_owner(statement))
 		foreach(cell, relations)
@@ -321,10 +296,11 @@ tables_that_lost(const char *like)
 	List	   *there = NIL;
 	ListCell   *cell;
 
-	foreach(cell, relations_of_command(psprintf("SELECT c.oid FROM pg_catalog.pg_event_trigger_dropped_objects() d "
-												"JOIN pg_catalog.pg_namespace n ON n.nspname = d.address_names[1] "
-												"JOIN pg_catalog.pg_class c ON c.relname = d.address_names[2] AND c.relnamespace = n.oid "
-												"WHERE d.object_type = 'trigger' AND d.address_names[3] %s", like)))
+	foreach(cell, oids_of(psprintf("SELECT c.oid FROM pg_catalog.pg_event_trigger_dropped_objects() d "
+								   "JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) d.address_names[1] "
+								   "JOIN pg_catalog.pg_class c ON c.relname OPERATOR(pg_catalog.=) d.address_names[2] "
+								   "AND c.relnamespace OPERATOR(pg_catalog.=) n.oid "
+								   "WHERE d.object_type OPERATOR(pg_catalog.=) 'trigger' AND d.address_names[3] %s", like)))
 	{
 		if (get_rel_name(lfirst_oid(cell)) != NULL)
 			there = lappend_oid(there, lfirst_oid(cell));
@@ -339,11 +315,11 @@ clickstream_rollup_drop(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		elog(ERROR, "not called by the event trigger manager");
-	rollup_refuse_lost_guards(tables_that_lost("LIKE '" ROLLUP_GUARD "%'"));
-	rollup_target_lost_triggers(tables_that_lost("LIKE 'clickstream_rollup_%' AND d.address_names[3] NOT LIKE '" ROLLUP_GUARD "%'"));
-	foreach(cell, relations_of_command("SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() "
-									   "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
-									   "AND objsubid = 0 AND object_type = 'table'"))
+	rollup_refuse_lost_guards(tables_that_lost("OPERATOR(pg_catalog.~~) '" ROLLUP_GUARD "%'"));
+	rollup_target_lost_triggers(tables_that_lost("OPERATOR(pg_catalog.~~) 'clickstream_rollup_%' AND d.address_names[3] OPERATOR(pg_catalog.!~~) '" ROLLUP_GUARD "%'"));
+	foreach(cell, oids_of("SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() "
+						  "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+						  "AND objsubid = 0 AND object_type = 'table'"))
 	{
 		Rollup	   *rollup = catalog_rollup_by_relation(lfirst_oid(cell));
 

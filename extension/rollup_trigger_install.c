@@ -18,7 +18,6 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -186,28 +185,10 @@ rollup_guard_remove_from(Oid table)
 static List *
 tables_with_triggers_of(const char *function)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *tables = NIL;
-	uint64		row;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute(psprintf("SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t "
-							 "JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid "
-							 "WHERE t.tgfoid OPERATOR(pg_catalog.=) '%s'::pg_catalog.regprocedure "
-							 "AND NOT c.relispartition", function), false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for triggers of rollups");
-	for (row = 0; row < SPI_processed; row++)
-	{
-		bool		is_null;
-		Datum		table = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &is_null);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		tables = lappend_oid(tables, DatumGetObjectId(table));
-		MemoryContextSwitchTo(spi);
-	}
-	SPI_finish();
-	return tables;
+	return oids_of(psprintf("SELECT t.tgrelid FROM pg_catalog.pg_trigger t "
+							"JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid "
+							"WHERE t.tgfoid OPERATOR(pg_catalog.=) '%s'::pg_catalog.regprocedure "
+							"AND NOT c.relispartition", function));
 }
 
 static bool

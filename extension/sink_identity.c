@@ -222,30 +222,11 @@ concerns(const Sink *sink, Oid table)
 		 list_member_oid(get_partition_ancestors(table), sink->relation));
 }
 
-/* in the memory of the SPI connection */
-static List *
-changed_tables(void)
-{
-	List	   *tables = NIL;
-
-	if (SPI_execute("SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
-					"WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND object_type = 'table'",
-					true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not list the changed tables");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		is_null;
-		Datum		table = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &is_null);
-
-		tables = lappend_oid(tables, DatumGetObjectId(table));
-	}
-	return tables;
-}
-
 static void
 after_command(Node *statement)
 {
-	List	   *tables = changed_tables();
+	List	   *tables = oids_of("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands() "
+								 "WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND object_type = 'table'");
 	ListCell   *one;
 	ListCell   *other;
 

@@ -20,6 +20,29 @@ qualified_name(Oid relation)
 									  get_rel_name(relation));
 }
 
+List *
+oids_of(const char *sql)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *oids = NIL;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read \"%s\"", sql);
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		bool		is_null;
+		Datum		oid = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &is_null);
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		oids = list_append_unique_oid(oids, DatumGetObjectId(oid));
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return oids;
+}
+
 void
 run_statement(const char *sql)
 {

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "nodes/pg_list.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 
@@ -18,6 +19,9 @@ extern PGDLLEXPORT char *qualified_name(Oid relation);
 /* in an SPI connection of its own; in the one that is open */
 extern void run_ddl(const char *sql);
 extern PGDLLEXPORT void run_statement(const char *sql);
+
+/* the first column of a query's rows, each value once, in their order; in an SPI connection of its own, and the result in the caller's memory */
+extern List *oids_of(const char *sql);
 
 /*
  * Rows in memory under a name, for a query environment: a tuplestore, or what a plan node of ours reads.

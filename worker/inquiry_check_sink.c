@@ -92,12 +92,8 @@ static void fail(const char *why);
 static void
 make_index_of(Comparison *comparison, const char *id, int length)
 {
-	char	   *name = comparison->dates ? document_address_part(id, length, "_index") : NULL;
-	char	   *why;
+	char	   *why = sink_dates_make_for(comparison->dates, comparison->plan, id, length);
 
-	if (name == NULL || sink_dates_has(comparison->dates, name, strlen(name)))
-		return;
-	why = sink_dates_make(comparison->dates, comparison->plan, name);
 	if (why)
 		fail(why);
 }

@@ -126,6 +126,16 @@ sink_dates_make(SinkDates *dates, const DocumentPlan *plan, const char *name)
 	return NULL;
 }
 
+char *
+sink_dates_make_for(SinkDates *dates, const DocumentPlan *plan, const char *address, int length)
+{
+	char	   *name = dates ? document_address_part(address, length, "_index") : NULL;
+
+	if (name == NULL || sink_dates_has(dates, name, strlen(name)))
+		return NULL;
+	return sink_dates_make(dates, plan, name);
+}
+
 static char *
 lost_one(SinkDates *dates, json_t *indexes)
 {

@@ -26,6 +26,9 @@ extern bool sink_dates_has(SinkDates *dates, const char *name, int length);
 /* NULL when it is there now, or why not */
 extern char *sink_dates_make(SinkDates *dates, const DocumentPlan *plan, const char *name);
 
+/* the same for a document's address; nothing to do where that names no date, or `dates` is NULL */
+extern char *sink_dates_make_for(SinkDates *dates, const DocumentPlan *plan, const char *address, int length);
+
 /* Takes in what is there: NULL, or why not.  *lost: one that was known is gone, or NULL. */
 extern char *sink_dates_look(SinkDates *dates, char **lost);
 

@@ -131,12 +131,8 @@ is_newer(Recovery *recovery, uint64 version)
 static void
 make_index_of(Recovery *recovery, const char *address, int length)
 {
-	char	   *name = recovery->dates ? document_address_part(address, length, "_index") : NULL;
-	char	   *why;
+	char	   *why = sink_dates_make_for(recovery->dates, recovery->plan, address, length);
 
-	if (name == NULL || sink_dates_has(recovery->dates, name, strlen(name)))
-		return;
-	why = sink_dates_make(recovery->dates, recovery->plan, name);
 	if (why)
 		fail(why);
 }
